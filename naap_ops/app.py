@@ -1,0 +1,213 @@
+"""The composition root: from settings to wired objects. The only place that chooses tools, servers and storage."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import secrets
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Self
+
+from naap_ops import clock
+from naap_ops.backup import retention
+from naap_ops.backup.engines.base import choose_compression
+from naap_ops.backup.manifest import Manifest
+from naap_ops.backup.repository import Backup, Repository
+from naap_ops.backup.request import BackupRequest
+from naap_ops.backup.snapshot import Sessions
+from naap_ops.backup.take import Plan, Source, prepare, take
+from naap_ops.backup.verify import Report, verify
+from naap_ops.config import patterns
+from naap_ops.config.sources import Loaded, load
+from naap_ops.errors import ToolMissing, ToolMismatch, UsageError
+from naap_ops.events import Events
+from naap_ops.postgres.conninfo import ConnInfo, resolve
+from naap_ops.postgres.databases import create, drop
+from naap_ops.postgres.scratch import ScratchServer
+from naap_ops.postgres.session import ServerInfo, connect, maintenance, server_info
+from naap_ops.postgres.tools import Toolset, find_tools, installations, server_bindir
+from naap_ops.storage.registry import open_storage
+
+
+@dataclasses.dataclass(frozen=True)
+class Target:
+    """One database to work on: its alias in the repository, how to reach it, what its server is, the tools for it."""
+
+    alias: str
+    info: ConnInfo
+    server: ServerInfo
+    tools: Toolset
+
+
+@dataclasses.dataclass
+class App:
+    """Settings and what follows from them."""
+
+    loaded: Loaded
+    events: Events
+
+    @classmethod
+    def load(cls, flags: Mapping[str, Any], *, settings_file: Path | None, events: Events) -> Self:
+        """Read the settings; ``flags`` are the strongest. Raises ConfigurationError."""
+        return cls(load(flags, settings_file=settings_file), events)
+
+    @cached_property
+    def repository(self) -> Repository:
+        """Where backups live."""
+        return Repository(open_storage(self.loaded.settings.repository, base=self.loaded.cwd))
+
+    # --- the database ---------------------------------------------------------------------------------------------
+
+    def info(self, database: str | None) -> ConnInfo:
+        """How to reach a configured database. Raises UsageError, ConfigurationError, UnusableUrl."""
+        return resolve(self.loaded.database(database))
+
+    def target(self, database: str | None) -> Target:
+        """Reach the database and find the tools for its server: every mismatch is an error here, before anything is written."""
+        choice = self.loaded.database(database)
+        info = resolve(choice)
+        with connect(info) as connection:
+            server = server_info(connection)
+            name = connection.info.dbname
+        tools = find_tools(server.major, self.loaded.settings.tools)
+        tools.check(info)
+        return Target(choice.alias or name, info if info.dbname else info.with_dbname(name), server, tools)
+
+    def alias(self, database: str | None) -> str | None:
+        """The repository's name for ``--database``; the only one there is when none is given, None when that is unknown."""
+        if database is not None:
+            return database
+        known = self.loaded.aliases()
+        return known[0] if len(known) == 1 else None
+
+    # --- backups --------------------------------------------------------------------------------------------------
+
+    def request(self, target_alias: str, parts: Mapping[str, Sequence[str]], *, kind: str, label: str) -> BackupRequest:
+        """The request that flags and settings make. Tenants and plugins become schemas by their patterns."""
+        settings = self.loaded.settings.backup
+        choice = self.loaded.database(target_alias if self.loaded.settings.databases else None)
+        schemas = [
+            *parts["schemas"],
+            *(patterns.schema_for(choice.tenant_schemas, slug) for slug in parts["tenants"]),
+            *(patterns.schema_for(choice.plugin_schemas, slug) for slug in parts["plugins"]),
+        ]
+        return BackupRequest(
+            alias=target_alias,
+            kind=kind,
+            schemas=schemas,
+            tables=parts["tables"],
+            exclude_table_data=parts["exclude_table_data"],
+            label=label,
+            format="custom" if self._must_stream else settings.format,
+            compression=settings.compression,
+            jobs=settings.jobs,
+            lock_wait_timeout=settings.lock_wait_timeout.total_seconds(),
+            verify=settings.verify,
+        )
+
+    @property
+    def _must_stream(self) -> bool:
+        """Through tools.exec there is one output stream: the default format gives way, a format asked for does not."""
+        by_default = self.loaded.sources.get("backup.format", "default") == "default"
+        return bool(self.loaded.settings.tools.exec) and by_default
+
+    def plan(self, request: BackupRequest, target: Target) -> Plan:
+        """What :meth:`back_up` would do, by the same code up to the first write."""
+        source = Source(target.info, target.server, target.tools)
+        with Sessions(target.info) as sessions:
+            return prepare(request, source, sessions.facts(), clock.now())
+
+    def back_up(self, request: BackupRequest, target: Target) -> Backup:
+        """Take a backup; with grade restore asked for, prove it too."""
+        choose_compression(request.compression, target.tools, plain=request.format == "plain")
+        backup = take(request, Source(target.info, target.server, target.tools), self.repository, self.events)
+        if request.verify == "restore":
+            self.events.emit("backup.step", text="loading it into a scratch server")
+            self.verify(backup, "restore")
+        return backup
+
+    def verify(self, backup: Backup, grade: str) -> Report:
+        """Check a backup at ``grade`` and record the outcome beside it."""
+        tools = None if grade == "hash" else self._readers(backup.sound)
+        return verify(backup, grade, tools, self._scratch, jobs=self.loaded.settings.restore.jobs)
+
+    def _readers(self, manifest: Manifest) -> Toolset | None:
+        """Tools that can read the archive: those of its major, else of a newer one. A plain script needs none."""
+        major = int(str(manifest.tools["version"]).split(".")[0])
+        last: ToolMissing | ToolMismatch | None = None
+        for candidate in (major, *(m for m in sorted(installations()) if m > major)):
+            try:
+                return find_tools(candidate, self.loaded.settings.tools)
+            except (ToolMissing, ToolMismatch) as error:
+                last = last or error
+        if manifest.format == "plain":
+            return None
+        assert last is not None
+        raise last
+
+    @contextlib.contextmanager
+    def _scratch(self, manifest: Manifest) -> Iterator[tuple[ConnInfo, Toolset]]:
+        """An empty database to prove a backup in: at scratch_url, else on a scratch server of the backup's major."""
+        name = f"naap_ops_proof_{secrets.token_hex(6)}"
+        with contextlib.ExitStack() as stack:
+            info, tools = stack.enter_context(self._scratch_server(manifest))
+            with maintenance(info) as connection:
+                props = _scratch_properties(connection, manifest)
+                create(connection, name, props)
+                try:
+                    yield info.with_dbname(name), tools
+                finally:
+                    drop(connection, name)
+
+    @contextlib.contextmanager
+    def _scratch_server(self, manifest: Manifest) -> Iterator[tuple[ConnInfo, Toolset]]:
+        settings = self.loaded.settings
+        if settings.scratch_url is not None:
+            from naap_ops.postgres.url import parse_url
+
+            info = parse_url(settings.scratch_url, source="scratch_url")
+            with connect(info) as connection:
+                server = server_info(connection)
+            yield info, find_tools(server.major, settings.tools)
+            return
+        major = int(manifest.server["version_num"]) // 10000
+        local = settings.tools.model_copy(update={"exec": [], "bindir": None})
+        with (
+            tempfile.TemporaryDirectory(prefix="naap_ops_") as folder,
+            ScratchServer(server_bindir(major), Path(folder)) as server,
+        ):
+            yield server.info, find_tools(major, local)
+
+    # --- retention ------------------------------------------------------------------------------------------------
+
+    def retention_plan(self, alias: str | None, policy: retention.Policy) -> list[tuple[Backup, retention.Decision]]:
+        """A decision for each backup, newest first."""
+        backups = {b.id: b for b in self.repository.backups(alias)}
+        return [(backups[d.id], d) for d in retention.plan(list(backups.values()), policy, clock.now())]
+
+    def policy(self, overrides: Mapping[str, int | None]) -> retention.Policy:
+        """The settings' policy; any keep-* flag given replaces all the keep rules, as in restic."""
+        settings = self.loaded.settings.retention
+        rules = ("last", "daily", "weekly", "monthly", "yearly")
+        given = {rule: overrides.get(rule) for rule in rules}
+        if any(value is not None for value in given.values()):
+            if any(value is not None and value < 0 for value in given.values()):
+                raise UsageError(detail="a number of backups to keep cannot be negative")
+            chosen = {rule: value or 0 for rule, value in given.items()}
+        else:
+            chosen = {rule: getattr(settings, f"keep_{rule}") for rule in rules}
+        minimum = overrides.get("min")
+        return retention.Policy(
+            **chosen, minimum=settings.keep_min if minimum is None else max(1, minimum), max_age=settings.max_age
+        )
+
+
+def _scratch_properties(connection: Any, manifest: Manifest) -> Any:
+    """The scratch server's own locale (it may know no other), the backup's encoding."""
+    from naap_ops.postgres.databases import properties
+
+    template = properties(connection, "template0")
+    return dataclasses.replace(template, encoding=manifest.database["encoding"])

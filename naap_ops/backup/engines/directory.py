@@ -1,0 +1,128 @@
+"""Directory format: parallel, one data file per table, each read whole while the next ones are still being written."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+
+from naap_ops import process
+from naap_ops.backup.engines.base import ArchiveFacts, DumpJob, ReadJob, compression_words, listed, note_structure
+from naap_ops.backup.engines.script import rows_of
+from naap_ops.backup.reading import SUFFIXES, Reading, Unreadable, is_table_data, read_file
+from naap_ops.errors import UsageError
+
+# pg_dump --verbose, parallel.c: the leader says so when a worker has closed the item's file.
+_FINISHED = re.compile(r"finished item (\d+) ")
+_READERS = 2
+
+
+class DirectoryEngine:
+    """pg_dump -Fd."""
+
+    name = "directory"
+    parallel = True
+
+    def archive_name(self, label: str, moment: str, compression: str) -> str:  # noqa: ARG002
+        return "data"
+
+    def dump(self, job: DumpJob) -> ArchiveFacts:
+        if job.tools.remote:
+            raise UsageError(
+                detail="a folder cannot be dumped through tools.exec, which has one output stream",
+                hint="Give --format custom or plain.",
+            )
+        folder = job.folder / job.archive
+        words = ["--format=directory", f"--file={folder}", f"--jobs={job.jobs}", "--no-sync", "--verbose"]
+        command = job.tools.command(
+            "pg_dump", job.arguments(*words, *compression_words(job.compression, job.tools.major)), job.info
+        )
+        with _Reader(job.folder, folder, sync=True) as reader:
+
+            def finished(line: str) -> None:
+                if match := _FINISHED.search(line):
+                    reader.item(int(match[1]))
+                    job.events.emit("backup.progress", tables=reader.items, bytes=reader.bytes)
+
+            with process.start(command.argv, env=command.env, on_stderr=finished) as child:
+                child.check()
+            readings = reader.rest()
+        return _facts(readings, ReadJob(job.tools, job.folder, job.archive, job.tables, job.jobs))
+
+    def read(self, job: ReadJob) -> ArchiveFacts:
+        with _Reader(job.folder, job.folder / job.archive, sync=False) as reader:
+            readings = reader.rest()
+        return _facts(readings, job)
+
+
+class _Reader:
+    """Reads files of the archive on threads as they become complete."""
+
+    def __init__(self, root: Path, folder: Path, *, sync: bool) -> None:
+        self._root = root
+        self._folder = folder
+        self._sync = sync
+        self._pool = ThreadPoolExecutor(_READERS, thread_name_prefix="read")
+        self._pending: dict[Path, Future[Reading]] = {}
+        self.items = 0
+        self.bytes = 0
+
+    def __enter__(self) -> _Reader:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._pool.shutdown(wait=True, cancel_futures=True)
+
+    def item(self, dump_id: int) -> None:
+        """pg_dump has finished this entry; if it has a data file, that is complete."""
+        for suffix in (".dat", ".dat.gz", ".dat.zst", ".dat.lz4"):
+            path = self._folder / f"{dump_id}{suffix}"
+            if path.exists():
+                self.items += 1
+                self.bytes += path.stat().st_size
+                self._submit(path)
+
+    def rest(self) -> dict[str, Reading]:
+        """Read every file not yet read, largest first so that the last one to end is a small one, and wait for all.
+
+        Path relative to the backup -> reading. Raises what a reader raised.
+        """
+        paths = [p for p in self._folder.rglob("*") if p.is_file() and p not in self._pending]
+        for path in sorted(paths, key=lambda p: -p.stat().st_size):
+            self._submit(path)
+        return {path.relative_to(self._root).as_posix(): f.result() for path, f in sorted(self._pending.items())}
+
+    def _submit(self, path: Path) -> None:
+        self._pending[path] = self._pool.submit(read_file, path, content=path.suffix != ".lz4", sync=self._sync)
+
+
+def _facts(readings: dict[str, Reading], job: ReadJob) -> ArchiveFacts:
+    """Bring the readings and the table of contents together: every table's rows must have their file, and the other way round."""
+    assert job.tools is not None
+    entries = listed(job.tools, job.folder / job.archive)
+    facts = ArchiveFacts(readings=readings)
+    note_structure(facts, entries)
+    data = {e.dump_id: e.oid for e in entries if e.describes("TABLE DATA")}
+    by_dump_id = {int(Path(p).name.split(".", 1)[0]): p for p in readings if is_table_data(Path(p)) or _other_suffix(p)}
+    _same_keys(data, by_dump_id)
+    facts.data_files = {oid: by_dump_id[dump_id] for dump_id, oid in data.items()}
+    if any(_other_suffix(path) for path in by_dump_id.values()):
+        facts.rows = rows_of(job.tools, job.folder / job.archive, job.tables)
+    else:
+        facts.rows = {oid: readings[path].rows or 0 for oid, path in facts.data_files.items()}
+    return facts
+
+
+def _other_suffix(path: str) -> bool:
+    """Table data that only pg_restore can decompress (lz4)."""
+    name = Path(path).name
+    return re.fullmatch(r"\d+\.dat\.\w+", name) is not None and Path(path).suffix not in SUFFIXES
+
+
+def _same_keys(wanted: Iterable[int], found: Iterable[int]) -> None:
+    missing, strange = set(wanted) - set(found), set(found) - set(wanted)
+    if missing:
+        raise Unreadable(detail=f"the data of {len(missing)} tables is not in the archive (entry {min(missing)})")
+    if strange:
+        raise Unreadable(detail=f"data file {min(strange)} belongs to no entry of the archive")

@@ -1,0 +1,217 @@
+"""The repository: which backups there are, which one a name means, and the records added to each later."""
+
+from __future__ import annotations
+
+import json
+import re
+import secrets
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from datetime import datetime
+from functools import cached_property
+from typing import Any
+from urllib.parse import quote, unquote
+
+from naap_ops import clock
+from naap_ops.backup import manifest as manifests
+from naap_ops.backup.manifest import Manifest
+from naap_ops.errors import BackupAmbiguous, BackupNotFound, OpsError
+from naap_ops.storage.base import Staging, Storage
+
+ID = re.compile(r"\d{8}T\d{6}Z-[0-9a-f]{6}")
+
+
+def new_id(moment: datetime) -> str:
+    """``20261121T031500Z-5f3a1c``: sorts by time, unique enough to never be used twice."""
+    return f"{clock.stamp(moment)}-{secrets.token_hex(3)}"
+
+
+def folder_of(alias: str) -> str:
+    """The folder of a database: its alias with everything but ``A-Za-z0-9_.-`` percent-encoded, and no leading dot."""
+    encoded = quote(alias, safe="").replace("~", "%7E")
+    return "%2E" + encoded[1:] if encoded.startswith(".") else encoded
+
+
+@dataclass(frozen=True)
+class Record:
+    """A later fact: ``what`` is ``verified``, ``failed``, ``kept`` or ``released``; ``data`` what goes with it."""
+
+    at: str
+    what: str
+    data: dict[str, Any]
+
+
+@dataclass
+class Backup:
+    """A published backup. A manifest that cannot be read leaves ``manifest`` None and says why in ``problem``."""
+
+    alias: str
+    id: str
+    storage: Storage
+    manifest: Manifest | None = None
+    problem: OpsError | None = None
+    records: list[Record] = field(default_factory=list)
+
+    @property
+    def prefix(self) -> str:
+        return f"{folder_of(self.alias)}/{self.id}"
+
+    @property
+    def url(self) -> str:
+        return f"{self.storage.url}/{self.prefix}"
+
+    @property
+    def moment(self) -> datetime:
+        """When it began, from its id."""
+        return datetime.strptime(self.id[:16] + "+0000", "%Y%m%dT%H%M%SZ%z")
+
+    @property
+    def sound(self) -> Manifest:
+        """The manifest; raises what made it unreadable."""
+        if self.manifest is None:
+            raise self.problem or BackupNotFound(ref=self.id, database=self.alias, repository=self.storage.url)
+        return self.manifest
+
+    @cached_property
+    def checks(self) -> list[Record]:
+        """What verification found, oldest first; the one made before publishing is the manifest's."""
+        first = []
+        if self.manifest is not None and self.manifest.verified.get("grade", "none") != "none":
+            first = [Record(self.manifest.verified["at"], "verified", dict(self.manifest.verified))]
+        return first + [r for r in self.records if r.what in ("verified", "failed")]
+
+    @property
+    def bad(self) -> bool:
+        """Unreadable, or its newest check at any grade failed and no check of that grade has passed since."""
+        if self.manifest is None:
+            return True
+        return bool(self.checks) and self.checks[-1].what == "failed"
+
+    @property
+    def grade(self) -> str:
+        """The highest grade it has passed, ``none`` when bad."""
+        if self.bad:
+            return "none"
+        passed = [str(r.data.get("grade", "none")) for r in self.checks if r.what == "verified"]
+        return max(passed, key=manifests.GRADES.index, default="none")
+
+    @property
+    def verified(self) -> bool:
+        """Good enough for retention to count: read to its end or restored, and not found bad since."""
+        return manifests.GRADES.index(self.grade) >= manifests.GRADES.index("read")
+
+    @property
+    def kept(self) -> bool:
+        """Pinned by ``backup.keep``."""
+        pins = [r for r in self.records if r.what in ("kept", "released")]
+        return bool(pins) and pins[-1].what == "kept"
+
+    @property
+    def group(self) -> tuple[str, str, str]:
+        """Backups of the same thing, among which retention chooses: database, kind, scope."""
+        return (self.alias, self.manifest.kind, self.manifest.scope.text()) if self.manifest else (self.alias, "?", "?")
+
+    @property
+    def state(self) -> str:
+        """For people: ``BAD``, or the grade it has passed."""
+        return "BAD" if self.bad else self.grade
+
+    def add_record(self, what: str, **data: Any) -> Record:
+        """Write a record beside the manifest."""
+        record = Record(clock.iso(), what, data)
+        key = f"{self.prefix}/records/{clock.stamp()}-{secrets.token_hex(3)}-{what}.json"
+        self.storage.put(key, (json.dumps({"at": record.at, "what": what, **data}, ensure_ascii=False) + "\n").encode())
+        self.records.append(record)
+        self.__dict__.pop("checks", None)
+        return record
+
+
+class Repository:
+    """All backups in one storage."""
+
+    def __init__(self, storage: Storage) -> None:
+        self.storage = storage
+
+    def begin(self, alias: str, id: str) -> Staging:
+        """A place to make a new backup in."""
+        return self.storage.stage(f"{folder_of(alias)}/{id}")
+
+    def sweep(self, alias: str) -> list[str]:
+        """Remove what earlier runs for this database left half-made. Their names."""
+        return list(self.storage.sweep(folder_of(alias), manifests.FILE_NAME))
+
+    def aliases(self) -> list[str]:
+        """Databases that have a folder here."""
+        return [unquote(name) for name in self.storage.folders() if folder_of(unquote(name)) == name]
+
+    def backups(self, alias: str | None = None) -> list[Backup]:
+        """Published backups, newest first; of one database, or of all."""
+        found = [b for name in ([alias] if alias is not None else self.aliases()) for b in self._of(name)]
+        return sorted(found, key=lambda b: b.id, reverse=True)
+
+    def _of(self, alias: str) -> Iterator[Backup]:
+        for name in self.storage.folders(folder_of(alias)):
+            if ID.fullmatch(name) and self.storage.stat(f"{folder_of(alias)}/{name}/{manifests.FILE_NAME}") is not None:
+                yield self._load(alias, name)
+
+    def _load(self, alias: str, id: str) -> Backup:
+        backup = Backup(alias, id, self.storage)
+        try:
+            backup.manifest = Manifest.from_json(self.storage.get(f"{backup.prefix}/{manifests.FILE_NAME}"), id=id)
+        except OpsError as error:
+            backup.problem = error
+        backup.records = list(self._records(backup))
+        return backup
+
+    def _records(self, backup: Backup) -> Iterator[Record]:
+        for info in self.storage.list(f"{backup.prefix}/records"):
+            try:
+                raw = json.loads(self.storage.get(info.key))
+                yield Record(str(raw.pop("at")), str(raw.pop("what")), raw)
+            except (ValueError, KeyError, AttributeError):
+                yield Record(clock.iso(info.modified), "failed", {"problem": f"record {info.key} cannot be read"})
+
+    def find(self, ref: str, alias: str | None) -> Backup:
+        """The backup that ``ref`` means: ``latest``, an id or a unique prefix of one, or a label (the newest that bears it).
+
+        ``alias`` limits the search to exactly that database. ``latest`` and labels mean the newest backup that is not BAD. Raises
+        BackupNotFound or BackupAmbiguous.
+        """
+        candidates = self.backups(alias)
+        if ref == "latest" or not _looks_like_id(ref):
+            named = [b for b in candidates if not b.bad and (ref == "latest" or b.sound.label == ref)]
+            return self._newest(named, ref, alias)
+        found = [b for b in candidates if b.id == ref] or [b for b in candidates if b.id.startswith(ref)]
+        if not found:
+            found = [b for b in candidates if b.manifest is not None and b.manifest.label == ref][:1]
+        if len(found) > 1:
+            raise BackupAmbiguous(ref=ref, count=len(found), candidates=", ".join(b.id for b in found[:5]))
+        if not found:
+            raise self._not_found(ref, alias)
+        return found[0]
+
+    def _newest(self, named: Iterable[Backup], ref: str, alias: str | None) -> Backup:
+        found = list(named)
+        databases = sorted({b.alias for b in found})
+        if len(databases) > 1:
+            raise BackupAmbiguous(
+                ref=ref,
+                count=len(found),
+                candidates=f"of the databases {', '.join(databases)}",
+                hint="Say which with --database NAME.",
+            )
+        if not found:
+            raise self._not_found(ref, alias)
+        return found[0]
+
+    def _not_found(self, ref: str, alias: str | None) -> BackupNotFound:
+        return BackupNotFound(ref=ref, database=f"database {alias!r}" if alias else "any database", repository=self.storage.url)
+
+    def delete(self, backup: Backup) -> None:
+        """Remove a backup: the manifest first, the data after."""
+        self.storage.remove(backup.prefix, manifests.FILE_NAME)
+
+
+def _looks_like_id(ref: str) -> bool:
+    """Whether ``ref`` can be the beginning of an id; other words are labels."""
+    return len(ref) >= 4 and ref[:4].isdigit()

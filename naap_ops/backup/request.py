@@ -1,0 +1,87 @@
+"""What a backup is asked to hold, and how patterns of schemas and tables become exact names."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from naap_ops.backup.manifest import Scope
+from naap_ops.errors import UsageError
+from naap_ops.postgres.catalog.tables import Table
+
+KINDS = ("full", "schema", "data")
+FORMATS = ("directory", "custom", "plain")
+
+
+class NothingMatches(UsageError):
+    message = "no {what} matches {pattern!r}"
+    hint = "{candidates}"
+
+
+@dataclass(frozen=True)
+class BackupRequest:
+    """One backup to take. ``schemas``, ``tables`` and ``exclude_table_data`` are shell-style patterns; names match with their case.
+
+    ``lock_wait_timeout`` is in seconds. ``compression`` is ``auto``, ``none``, or a method with an optional level (``zstd:3``).
+    """
+
+    alias: str
+    kind: str = "full"
+    schemas: Sequence[str] = ()
+    tables: Sequence[str] = ()
+    exclude_table_data: Sequence[str] = ()
+    label: str = ""
+    format: str = "directory"
+    compression: str = "auto"
+    jobs: int = 2
+    lock_wait_timeout: float = 30.0
+    verify: str = "read"
+    annotations: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        _one_of("kind", self.kind, KINDS)
+        _one_of("format", self.format, FORMATS)
+        _one_of("verify", self.verify, ("hash", "read", "restore"))
+        if self.jobs < 1:
+            raise UsageError(detail=f"jobs must be at least 1, not {self.jobs}")
+        if len(self.label.encode()) > 100 or any(c in self.label for c in "/\\\n\r\0"):
+            raise UsageError(detail=f"label {self.label!r} must be at most 100 bytes, without slashes or line breaks")
+        if self.label == "latest":
+            raise UsageError(detail="'latest' always means the newest backup and cannot be a label")
+
+
+def _one_of(what: str, value: str, allowed: Iterable[str]) -> None:
+    if value not in allowed:
+        raise UsageError(detail=f"{what} {value!r} is not one of {', '.join(allowed)}")
+
+
+def resolve(request: BackupRequest, schemas: Sequence[str], tables: Sequence[Table]) -> Scope:
+    """Exact names for the request's patterns. Raises NothingMatches for a pattern that names nothing."""
+    chosen = [name for pattern in request.schemas for name in match("schema", pattern, schemas)]
+    return Scope(
+        schemas=sorted(set(chosen)),
+        tables=_tables(request.tables, tables),
+        exclude_table_data=_tables(request.exclude_table_data, tables),
+    )
+
+
+def _tables(patterns: Sequence[str], tables: Sequence[Table]) -> list[str]:
+    qualified = [t.qualified for t in tables]
+    found: set[str] = set()
+    for pattern in patterns:
+        bare = [t.qualified for t in tables if fnmatchcase(t.name, pattern) or t.name == pattern]
+        exact = [name for name in qualified if name == pattern or fnmatchcase(name, pattern)]
+        found.update(exact or bare or match("table", pattern, qualified))
+    return sorted(found)
+
+
+def match(what: str, pattern: str, names: Sequence[str]) -> list[str]:
+    """Names equal to ``pattern``, else those it matches as a shell-style pattern. Raises NothingMatches."""
+    found = [n for n in names if n == pattern] or [n for n in names if fnmatchcase(n, pattern)]
+    if not found:
+        import difflib
+
+        near = difflib.get_close_matches(pattern, names, n=3)
+        listed = f"Did you mean {' or '.join(near)}?" if near else f"There are: {', '.join(names[:20]) or 'none'}"
+        raise NothingMatches(what=what, pattern=pattern, candidates=listed)
+    return found

@@ -1,0 +1,53 @@
+"""The table of contents of an archive, as ``pg_restore --list`` prints it.
+
+A line is ``dump id; catalog oid, object oid, words``. The words cannot be split safely (names may hold spaces), so entries are
+identified by their oids, and where an entry has none (ACL, COMMENT) by comparing the whole text with the one expected.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+_LINE = re.compile(r"^(\d+); (\d+) (\d+) (.*)$")
+
+PG_CLASS = 1259
+PG_NAMESPACE = 2615
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One entry. ``text`` is ``DESC schema name owner`` (schema ``-`` for none)."""
+
+    dump_id: int
+    catalog: int
+    oid: int
+    text: str
+
+    @property
+    def line(self) -> str:
+        """The line as ``pg_restore --use-list`` takes it."""
+        return f"{self.dump_id}; {self.catalog} {self.oid} {self.text}"
+
+    def describes(self, description: str) -> bool:
+        """Whether the entry is of this kind: ``TABLE`` is not ``TABLE DATA``."""
+        if not self.text.startswith(description + " "):
+            return False
+        return description != "TABLE" or not self.text.startswith(("TABLE DATA ", "TABLE ATTACH "))
+
+
+def parse(listing: str) -> list[Entry]:
+    """The entries in the archive's order."""
+    matches = (_LINE.match(line) for line in listing.splitlines())
+    return [Entry(int(m[1]), int(m[2]), int(m[3]), m[4]) for m in matches if m]
+
+
+def use_list(entries: Iterable[Entry]) -> bytes:
+    """A list file for ``pg_restore --use-list``."""
+    return "".join(entry.line + "\n" for entry in entries).encode()
+
+
+def printable(name: str) -> str:
+    """A name as pg_dump prints it in comments and lists: line breaks are spaces (dumputils.c, sanitize_line)."""
+    return name.replace("\n", " ").replace("\r", " ")

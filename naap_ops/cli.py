@@ -1,0 +1,37 @@
+"""The console entry `naap-ops`: Invoke's own program with our namespace, so that both spell every task alike."""
+
+from __future__ import annotations
+
+import sys
+
+from invoke.exceptions import ParseError
+from invoke.program import Program
+
+import naap_ops
+from naap_ops.errors import UsageError
+from naap_ops.tasks import ns
+
+
+class _Program(Program):
+    """Invoke exits with 1 on a command line it cannot parse; here that is 2, as for every usage error."""
+
+    def parse_core(self, argv: list[str] | None) -> None:
+        try:
+            super().parse_core(argv)
+        except ParseError as error:
+            self._refuse(error)
+
+    def parse_tasks(self) -> None:
+        try:
+            super().parse_tasks()
+        except ParseError as error:
+            self._refuse(error)
+
+    def _refuse(self, error: ParseError) -> None:
+        print(f"naap-ops: {error}", file=sys.stderr)
+        sys.exit(UsageError.exit_code)
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    _Program(name="naap-ops", binary="naap-ops", namespace=ns, version=naap_ops.__version__).run()

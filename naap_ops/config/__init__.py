@@ -1,0 +1,1 @@
+"""Settings: what they are, where each value came from, and which database URL they lead to."""

@@ -1,0 +1,23 @@
+"""Schema patterns with one ``*``: ``tenant_*`` stands for one schema per tenant, ``plugin_*`` for one per plugin."""
+
+from __future__ import annotations
+
+from naap_ops.errors import ConfigurationError, UsageError
+
+
+def checked(pattern: str) -> str:
+    """``pattern`` if it has exactly one ``*``. Raises ValueError."""
+    if pattern.count("*") != 1:
+        raise ValueError(f"{pattern!r} must hold exactly one '*', the place of the tenant's or plugin's own name")
+    return pattern
+
+
+def schema_for(pattern: str, slug: str) -> str:
+    """The schema of ``slug``: ``tenant_*`` and ``acme`` make ``tenant_acme``. Raises ConfigurationError, UsageError."""
+    try:
+        checked(pattern)
+    except ValueError as error:
+        raise ConfigurationError(detail=f"schema pattern {error}") from None
+    if not slug or "\0" in slug:
+        raise UsageError(detail=f"{slug!r} cannot be the name of a tenant or plugin")
+    return pattern.replace("*", slug)

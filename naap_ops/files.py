@@ -1,0 +1,80 @@
+"""Durable writing and hashing. A file is either wholly there, on the disk, or not there."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import secrets
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+CHUNK = 1 << 20
+PRIVATE_FILE = 0o600
+PRIVATE_DIR = 0o700
+
+
+def fsync_path(path: Path) -> None:
+    """fsync one file or directory."""
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def write_durably(path: Path, data: bytes) -> None:
+    """Write ``data`` as ``path``: temporary name, fsync, rename, fsync of the folder. Mode 0600."""
+    partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    fd = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, PRIVATE_FILE)
+    try:
+        with os.fdopen(fd, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.rename(partial, path)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
+    fsync_path(path.parent)
+
+
+def make_private_dir(path: Path) -> None:
+    """``mkdir -p`` with mode 0700 for what is created, each new entry durable in its parent."""
+    missing = [p for p in (path, *path.parents) if not p.exists()]
+    for folder in reversed(missing):
+        folder.mkdir(mode=PRIVATE_DIR, exist_ok=True)
+        fsync_path(folder.parent)
+
+
+def chunks(path: Path) -> Iterator[bytes]:
+    """The file's bytes in pieces of one MiB."""
+    with open(path, "rb", buffering=0) as file:
+        while piece := file.read(CHUNK):
+            yield piece
+
+
+def sha256(path: Path) -> str:
+    """Hex SHA-256 of a file's content."""
+    digest = hashlib.sha256()
+    for piece in chunks(path):
+        digest.update(piece)
+    return digest.hexdigest()
+
+
+def tree_bytes(path: Path) -> int:
+    """Bytes of all regular files below ``path``; files that vanish meanwhile count nothing."""
+    total = 0
+    for folder, _, names in os.walk(path):
+        for name in names:
+            try:
+                total += os.lstat(os.path.join(folder, name)).st_size
+            except FileNotFoundError:
+                continue
+    return total
+
+
+def remove_tree(path: Path) -> None:
+    """Remove a folder whole, and make the removal durable."""
+    shutil.rmtree(path, ignore_errors=False)
+    fsync_path(path.parent)

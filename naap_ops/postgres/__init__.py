@@ -1,0 +1,1 @@
+"""PostgreSQL itself: connections, client tools, sessions, databases, scratch servers and the catalog."""

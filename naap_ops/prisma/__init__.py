@@ -1,0 +1,1 @@
+"""Prisma's books: what it believes has been applied."""

@@ -1,0 +1,81 @@
+"""The storage contract. Keys are relative POSIX paths; a storage knows nothing of what it keeps.
+
+What holds for every backend, and is tested by one conformance suite (`tests/contract/test_storage.py`):
+
+- ``put`` succeeds whole or leaves no trace, and never overwrites;
+- what ``put`` or ``publish`` has returned for is durable;
+- ``list`` shows only whole objects, sorted by key, never what is still staged;
+- ``delete`` of what is not there is no error.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import BinaryIO, Protocol
+
+
+@dataclass(frozen=True)
+class ObjectInfo:
+    """One stored object: its key, its size in bytes, when it was last written (UTC)."""
+
+    key: str
+    bytes: int
+    modified: datetime
+
+
+class Staging(Protocol):
+    """A place where a set of files is made before it is published as one, its ``last`` file after all others."""
+
+    path: Path
+
+    def complete(self, name: str) -> None:
+        """The file ``name`` (relative) is finished: make it durable, or send it off."""
+
+    def publish(self, last: str, content: bytes) -> None:
+        """Make the set visible under its prefix, then write ``last``. Nothing is visible before; all is durable after."""
+
+    def abandon(self) -> None:
+        """Remove what was made. Harmless after ``publish``."""
+
+
+class Storage(Protocol):
+    """A place of keys and bytes. Raises StorageError, or NoSpace where the place is full."""
+
+    url: str
+
+    def put(self, key: str, data: bytes) -> None:
+        """Store a small object. Raises StorageError when the key exists."""
+
+    def get(self, key: str) -> bytes:
+        """The whole object. Raises StorageError when it is not there."""
+
+    def open(self, key: str, start: int = 0, length: int | None = None) -> AbstractContextManager[BinaryIO]:
+        """A stream of the object, or of ``length`` bytes of it from ``start``."""
+
+    def stat(self, key: str) -> ObjectInfo | None:
+        """The object's facts, or None."""
+
+    def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
+        """Every object whose key starts with the folder ``prefix``, sorted by key."""
+
+    def folders(self, prefix: str = "") -> Iterable[str]:
+        """The names directly below the folder ``prefix`` that hold objects, sorted."""
+
+    def delete(self, key: str) -> None:
+        """Remove one object, durably."""
+
+    def stage(self, prefix: str) -> Staging:
+        """Begin a set of files that will be published under ``prefix``."""
+
+    def sweep(self, folder: str, last: str) -> Iterable[str]:
+        """Remove what died unpublished below ``folder``: stages whose writer is gone and sets without ``last``. Their names."""
+
+    def remove(self, prefix: str, last: str) -> None:
+        """Remove a published set: ``last`` first, so that a removal cut short leaves nothing that looks whole."""
+
+    def local(self, prefix: str, names: Iterable[str] | None = None) -> AbstractContextManager[Path]:
+        """The set under ``prefix`` (or only ``names`` of it) as a local folder for the length of the block."""

@@ -1,0 +1,26 @@
+"""From a URL or path to a storage."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from naap_ops.errors import StorageError
+from naap_ops.storage.base import Storage
+
+
+def open_storage(where: str, *, base: Path | None = None) -> Storage:
+    """The storage behind ``where``: a folder (relative to ``base``). Raises StorageError for what no backend serves."""
+    scheme, separator, _ = where.partition("://")
+    if not separator:
+        from naap_ops.storage.local import LocalStorage
+
+        return LocalStorage((base or Path.cwd()) / Path(where).expanduser())
+    if scheme == "file":
+        from naap_ops.storage.local import LocalStorage
+
+        return LocalStorage(Path(where.removeprefix("file://")))
+    raise StorageError(
+        url=where,
+        reason=f"no storage backend for {scheme}://",
+        hint="This version keeps backups in folders: give --repo a path.",
+    )

@@ -1,0 +1,200 @@
+"""What every task has in common: shared flags, human text and JSON, questions, exit codes.
+
+A task's body gets a :class:`Call` and returns the object that ``--json`` prints. Failures are OpsError and become exit codes here and
+nowhere else.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import json as jsonlib
+import signal
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from invoke.exceptions import Exit
+from invoke.parser.argument import Argument
+from invoke.tasks import Task
+
+from naap_ops import redact
+from naap_ops.errors import Interrupted, OpsError, Refused, UsageError
+from naap_ops.events import Events
+
+if TYPE_CHECKING:
+    from naap_ops.app import App
+
+_SHORT = {"yes": "y", "database": "d", "jobs": "j", "quiet": "q"}
+
+_COMMON: dict[str, tuple[Any, str]] = {
+    "json": (False, "print one JSON object as the last line of stdout; human text goes to stderr"),
+    "quiet": (False, "say nothing but errors"),
+    "settings": (None, "settings file instead of naap_ops.toml or pyproject.toml"),
+    "repo": (None, "where backups live: a folder (setting `repository`)"),
+    "database": (None, "a configured database, or the name of the one in the URL"),
+    "url": (None, "connect with this URL instead of DIRECT_URL, DATABASE_URL, PG*"),
+    "yes": (False, "answer yes to every question"),
+}
+
+
+class Call:
+    """One invocation: its flags, its voice, and the application made from them."""
+
+    def __init__(self, flags: dict[str, Any]) -> None:
+        self.json: bool = flags["json"]
+        self.quiet: bool = flags["quiet"]
+        self.yes: bool = flags.get("yes", False)
+        self.database: str | None = flags.get("database")
+        self._flags = flags
+        self._overrides: dict[str, Any] = {}
+        self.events = Events()
+
+    def override(self, **settings: Any) -> None:
+        """Flags of this task that are settings: ``backup_jobs=4`` is ``backup.jobs``."""
+        self._overrides |= {name.replace("__", "."): value for name, value in settings.items()}
+
+    @functools.cached_property
+    def app(self) -> App:
+        """The application, made from the settings at first use."""
+        from naap_ops.app import App
+
+        flags = {"repository": self._flags.get("repo"), "database_url": self._flags.get("url"), **self._overrides}
+        file = self._flags.get("settings")
+        return App.load(flags, settings_file=Path(file) if file else None, events=self.events)
+
+    @property
+    def watched(self) -> bool:
+        """Whether somebody sees a progress bar."""
+        return sys.stderr.isatty() and not self.quiet
+
+    def say(self, text: str) -> None:
+        """A result for people: stdout, or stderr when stdout is for JSON."""
+        if not self.quiet:
+            print(redact.text(text), file=sys.stderr if self.json else sys.stdout, flush=True)
+
+    def note(self, text: str) -> None:
+        """A remark along the way, always on stderr."""
+        if not self.quiet:
+            print(redact.text(text), file=sys.stderr, flush=True)
+
+    def table(self, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+        """Columns aligned, numbers to the right (a column whose name ends in a space)."""
+        self.say(aligned(columns, rows))
+
+    def confirm_name(self, what: str, name: str) -> None:
+        """Have the operator type ``name``. Raises Refused when the answer is another, or nobody can be asked."""
+        if self.yes:
+            return
+        if not sys.stdin.isatty():
+            raise Refused(reason=f"{what} needs a yes, and there is no terminal to ask at", hint="Give --yes to mean it.")
+        print(f"{what}\nType the name {name!r} to go on: ", end="", file=sys.stderr, flush=True)
+        if sys.stdin.readline().rstrip("\n") != name:
+            raise Refused(reason="the name typed is another: nothing was done")
+
+
+def aligned(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A plain table. A column whose heading starts with a space is aligned to the right."""
+    table = [list(columns), *[list(row) for row in rows]]
+    widths = [max(len(row[i]) for row in table) for i in range(len(columns))]
+    right = [heading.startswith(" ") for heading in columns]
+    lines = [
+        "  ".join(cell.strip().rjust(w) if r else cell.ljust(w) for cell, w, r in zip(row, widths, right, strict=True)).rstrip()
+        for row in table
+    ]
+    return "\n".join(lines)
+
+
+class OpsTask(Task):  # type: ignore[type-arg]
+    """A task with fixed short flags (Invoke's automatic ones change whenever a flag is added)."""
+
+    def get_arguments(self, ignore_unknown_help: bool | None = None) -> list[Argument]:
+        arguments = super().get_arguments(ignore_unknown_help)
+        for argument in arguments:
+            if argument.name in _SHORT:
+                argument.names = (argument.name, _SHORT[argument.name])
+        return arguments
+
+
+def command(
+    *, name: str | None = None, default: bool = False, lists: Sequence[str] = (), without: Sequence[str] = (), **help: str
+) -> Callable[[Callable[..., dict[str, Any]]], OpsTask]:
+    """Make a task of ``body(call, **own flags) -> JSON object``. ``without`` drops common flags; ``help`` is per own flag."""
+
+    def decorate(body: Callable[..., dict[str, Any]]) -> OpsTask:
+        common = {flag: spec for flag, spec in _COMMON.items() if flag not in without}
+
+        @functools.wraps(body)
+        def run(_: Any, **flags: Any) -> None:
+            call = Call({"json": False, "quiet": False} | {flag: flags.pop(flag) for flag in common})
+            _execute(call, functools.partial(body, call, **flags))
+
+        own = list(inspect.signature(body).parameters.values())[1:]
+        shared = [inspect.Parameter(flag, inspect.Parameter.KEYWORD_ONLY, default=value) for flag, (value, _) in common.items()]
+        plain = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY, annotation=inspect.Parameter.empty) for p in own]
+        context = inspect.Parameter("context", inspect.Parameter.POSITIONAL_OR_KEYWORD)
+        run.__signature__ = inspect.Signature([context, *plain, *shared])  # type: ignore[attr-defined]
+        texts = {flag: text for flag, (_, text) in common.items()}
+        return OpsTask(run, name=name, default=default, iterable=list(lists), auto_shortflags=False, help={**texts, **help})
+
+    return decorate
+
+
+def _execute(call: Call, body: Callable[[], dict[str, Any]]) -> None:
+    """Run the body; print its JSON; turn failures into exit codes."""
+    try:
+        with _terminable():
+            result = body()
+    except OpsError as error:
+        _fail(call, error)
+    except KeyboardInterrupt:
+        _fail(call, Interrupted())
+    except BrokenPipeError:
+        raise Exit(code=0) from None
+    if call.json:
+        print(jsonlib.dumps(result, ensure_ascii=False, default=str), flush=True)
+
+
+def _fail(call: Call, error: OpsError) -> NoReturn:
+    print(f"naap_ops: {error.text}", file=sys.stderr)
+    if error.advice:
+        print(f"  {error.advice}", file=sys.stderr)
+    if call.json:
+        print(jsonlib.dumps(error.as_dict(), ensure_ascii=False), flush=True)
+    raise Exit(code=error.exit_code)
+
+
+@contextmanager
+def _terminable() -> Iterator[None]:
+    """SIGTERM and SIGHUP end the work as Ctrl-C does, so that what is half-made is removed."""
+
+    def interrupt(*_: object) -> NoReturn:
+        raise KeyboardInterrupt
+
+    before = {number: signal.signal(number, interrupt) for number in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def number(flag: str, value: Any) -> int | None:
+    """A flag's value as a number: Invoke hands over the text of flags that have no default. Raises UsageError."""
+    if value is None:
+        return None
+    try:
+        return int(value)
+    except ValueError:
+        raise UsageError(detail=f"{flag} wants a number, not {value!r}") from None
+
+
+def one_of(flags: dict[str, Any]) -> str:
+    """The one flag of ``flags`` that was given. Raises UsageError for none or several."""
+    given = [flag for flag, value in flags.items() if value]
+    if len(given) != 1:
+        names = ", ".join("--" + flag.replace("_", "-") for flag in flags)
+        raise UsageError(detail=f"give exactly one of {names}")
+    return given[0]

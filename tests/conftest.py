@@ -1,0 +1,151 @@
+"""Real servers for the tests: every installed major of PostgreSQL, started when first asked for, one of each per worker.
+
+``server`` runs a test once per major (``pg15`` ... ``pg18``); ``@pytest.mark.pg(16, 18)`` or ``--pg 16,18`` narrow the matrix.
+``any_server`` is one server for tests to which the major does not matter. ``database`` and ``any_database`` are fresh empty
+databases there, dropped afterwards.
+
+The servers live in numbered slots below the temporary folder. A slot belongs to the process that holds its lock, so test runs
+side by side do not meet, and what a killed run left behind is ended by the next one that takes the slot.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import secrets
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack, closing
+from pathlib import Path
+
+import pytest
+from psycopg import sql
+
+from naap_ops.errors import Busy
+from naap_ops.lock import FileLock
+from naap_ops.postgres.conninfo import ConnInfo
+from naap_ops.postgres.scratch import ScratchServer
+from naap_ops.postgres.session import connect
+from naap_ops.postgres.tools import installations
+
+DEFAULT_MAJOR = 16
+TLS_MAJORS = (17, 15)  # of those the tests know, these are built with OpenSSL
+PASSWORD = "s p%c'\"\\$ü:@/?#"
+
+# Small and ready for what tests do: many databases, prepared transactions, logical slots.
+CONFIG = {
+    "shared_buffers": "32MB",
+    "max_connections": "60",
+    "max_prepared_transactions": "10",
+    "wal_level": "logical",
+    "max_wal_senders": "4",
+}
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--pg", default="", help="majors of PostgreSQL to test on, e.g. 16,18 (default: all installed)")
+
+
+def _majors(config: pytest.Config) -> list[int]:
+    wanted = {int(word) for word in str(config.getoption("--pg")).split(",") if word}
+    return [major for major in installations() if not wanted or major in wanted]
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "server" not in metafunc.fixturenames:
+        return
+    majors = _majors(metafunc.config)
+    for marker in metafunc.definition.iter_markers("pg"):
+        majors = [major for major in majors if major in marker.args]
+    metafunc.parametrize("server", majors, ids=[f"pg{major}" for major in majors], indirect=True)
+
+
+class Servers:
+    """The servers of this process, started on demand."""
+
+    def __init__(self, folder: Path, stack: ExitStack) -> None:
+        self._folder = folder
+        self._stack = stack
+        self._running: dict[str, ScratchServer] = {}
+
+    def get(self, major: int, name: str = "plain", **options: object) -> ScratchServer:
+        key = f"{name}{major}"
+        if key not in self._running:
+            server = ScratchServer(installations()[major], self._folder / key, config=CONFIG, **options)  # type: ignore[arg-type]
+            self._running[key] = self._stack.enter_context(server)
+        return self._running[key]
+
+
+def _slot(stack: ExitStack) -> Path:
+    root = Path(tempfile.gettempdir()) / f"naap_ops-tests-{os.geteuid()}"
+    for number in itertools.count():
+        folder = root / str(number)
+        folder.mkdir(mode=0o711, parents=True, exist_ok=True)
+        assert folder.stat().st_uid == os.geteuid()
+        try:
+            stack.enter_context(FileLock(folder / ".lock", what="a test run"))
+        except Busy:
+            continue
+        return folder
+    raise AssertionError
+
+
+@pytest.fixture(scope="session")
+def servers() -> Iterator[Servers]:
+    with ExitStack() as stack:
+        yield Servers(_slot(stack), stack)
+
+
+@pytest.fixture
+def server(request: pytest.FixtureRequest, servers: Servers) -> ScratchServer:
+    """A running server; the test runs once per major."""
+    return servers.get(request.param)
+
+
+@pytest.fixture
+def any_server(request: pytest.FixtureRequest, servers: Servers) -> ScratchServer:
+    """A running server of the default major, or of the first there is."""
+    majors = _majors(request.config)
+    if not majors:
+        pytest.skip("no server installation found")
+    return servers.get(DEFAULT_MAJOR if DEFAULT_MAJOR in majors else majors[0])
+
+
+@pytest.fixture
+def password_server(request: pytest.FixtureRequest, servers: Servers) -> ScratchServer:
+    """A server on 127.0.0.1 that wants the password :data:`PASSWORD` (SCRAM) and offers no TLS."""
+    majors = _majors(request.config)
+    if not majors:
+        pytest.skip("no server installation found")
+    major = DEFAULT_MAJOR if DEFAULT_MAJOR in majors else majors[0]
+    return servers.get(major, "password", auth="scram-sha-256", password=PASSWORD, tcp=True)
+
+
+@pytest.fixture
+def tls_server(request: pytest.FixtureRequest, servers: Servers) -> ScratchServer:
+    """The same with TLS by a self-signed certificate, ``tls_server.certificate``."""
+    majors = [major for major in TLS_MAJORS if major in _majors(request.config)]
+    if not majors:
+        pytest.skip("no server built with TLS found")
+    return servers.get(majors[0], "tls", auth="scram-sha-256", password=PASSWORD, tls=True)
+
+
+def _fresh(server: ScratchServer) -> Iterator[ConnInfo]:
+    name = f"test_{secrets.token_hex(6)}"
+    with closing(connect(server.info)) as connection:
+        connection.execute(sql.SQL("CREATE DATABASE {} TEMPLATE template0").format(sql.Identifier(name)))
+    yield server.info.with_dbname(name)
+    with closing(connect(server.info)) as connection:
+        connection.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
+
+
+@pytest.fixture
+def database(server: ScratchServer) -> Iterator[ConnInfo]:
+    """A fresh empty database on ``server``."""
+    yield from _fresh(server)
+
+
+@pytest.fixture
+def any_database(any_server: ScratchServer) -> Iterator[ConnInfo]:
+    """A fresh empty database on ``any_server``."""
+    yield from _fresh(any_server)

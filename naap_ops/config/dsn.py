@@ -68,6 +68,8 @@ def split(text: str) -> Parts:
     authority, _, path = location.partition("/")
     credentials, _, addresses = authority.rpartition("@")
     user, _, password = credentials.partition(":")
+    if "@" in path or ("@" in query and "@" not in authority):  # a piece of the password, most likely
+        raise ValueError(f"it holds an unencoded '/', '?' or '@'; {_ENCODE}")
     if "/" in path.removesuffix("/"):
         raise ValueError(f"its database name holds an unencoded '/'; {_ENCODE}")
     return Parts(

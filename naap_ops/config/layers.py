@@ -20,6 +20,8 @@ PYPROJECT = "pyproject.toml"
 Address = tuple[str, ...]
 
 # Kubernetes and Docker links set these in every pod beside a service called naap-ops; they are not ours.
+# Switches that are no settings: NAAP_OPS_DEBUG=1 prints tracebacks.
+_SWITCHES = frozenset({"NAAP_OPS_DEBUG"})
 _SERVICE_LINK = re.compile(r"NAAP_OPS_(SERVICE_HOST|SERVICE_PORT\w*|PORT|PORT_\d\w*)")
 # Flags whose name is not the setting's last word.
 _FLAGS = {"repository": "--repo", "database_url": "--url"}
@@ -146,7 +148,7 @@ def from_environment(variables: Mapping[str, str], place: str, aliases: Iterable
 
 def _ours(variables: Mapping[str, str]) -> Iterator[tuple[str, str, Address]]:
     for name, value in variables.items():
-        if name.startswith(PREFIX) and value and name != OWN and not _SERVICE_LINK.fullmatch(name):
+        if name.startswith(PREFIX) and value and name not in (OWN, *_SWITCHES) and not _SERVICE_LINK.fullmatch(name):
             yield name, value, tuple(name.removeprefix(PREFIX).lower().split(DELIMITER))
 
 

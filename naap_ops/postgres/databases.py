@@ -1,4 +1,4 @@
-"""Databases as a whole: made, dropped, named, swapped. The door to :mod:`properties`, :mod:`carryover` and :mod:`swap` as well."""
+"""Databases as a whole: made, dropped, named; with what ``properties``, ``carryover`` and ``swap`` know about them."""
 
 from __future__ import annotations
 

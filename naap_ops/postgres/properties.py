@@ -58,8 +58,9 @@ def properties(connection: Connection, name: str) -> DatabaseProps:
     rules = "daticurules" if version >= 160000 else "NULL::text"
     row = connection.execute(
         f"SELECT d.oid, pg_encoding_to_char(encoding), {provider}, datcollate, datctype, {locale}, {rules},"
-        " pg_get_userbyid(datdba), datacl IS NULL, datconnlimit, shobj_description(d.oid, 'pg_database'), spcname, datistemplate"
-        " FROM pg_catalog.pg_database d JOIN pg_catalog.pg_tablespace t ON t.oid = dattablespace WHERE datname = %s".encode(),
+        " pg_get_userbyid(datdba), datacl IS NULL, datconnlimit, shobj_description(d.oid, 'pg_database'), spcname,"
+        " datistemplate FROM pg_catalog.pg_database d JOIN pg_catalog.pg_tablespace t ON t.oid = dattablespace"
+        " WHERE datname = %s".encode(),
         [name],
     ).fetchone()
     if row is None:
@@ -98,9 +99,9 @@ def properties(connection: Connection, name: str) -> DatabaseProps:
 
 def _grants(connection: Connection, oid: int) -> tuple[Grant, ...]:
     rows = connection.execute(
-        "SELECT CASE WHEN grantee <> 0 THEN pg_get_userbyid(grantee) END, privilege_type, is_grantable, pg_get_userbyid(grantor)"
-        " FROM pg_catalog.pg_database, LATERAL aclexplode(datacl) WITH ORDINALITY AS a(grantor, grantee, privilege_type,"
-        " is_grantable, position) WHERE oid = %s ORDER BY position",
+        "SELECT CASE WHEN grantee <> 0 THEN pg_get_userbyid(grantee) END, privilege_type, is_grantable,"
+        " pg_get_userbyid(grantor) FROM pg_catalog.pg_database, LATERAL aclexplode(datacl) WITH ORDINALITY"
+        " AS a(grantor, grantee, privilege_type, is_grantable, position) WHERE oid = %s ORDER BY position",
         [oid],
     )
     return tuple(Grant(*row) for row in rows)

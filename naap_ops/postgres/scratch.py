@@ -11,10 +11,9 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import signal
 import socket
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
@@ -23,7 +22,7 @@ from naap_ops import process
 from naap_ops.errors import CommandFailed, NoSpace, OpsError, ToolMissing
 from naap_ops.files import PRIVATE_DIR, write_durably
 from naap_ops.lock import FileLock
-from naap_ops.postgres import unprivileged
+from naap_ops.postgres import postmaster, unprivileged
 from naap_ops.postgres.conninfo import ConnInfo
 
 LOOPBACK = "127.0.0.1"
@@ -42,8 +41,6 @@ _CONFIG = "scratch.conf"
 _SOCKET_PATH_BYTES = 107  # sun_path of Linux, without its final zero
 _SOCKET_NAME = ".s.PGSQL.65535.lock"
 _READY_SECONDS = 60.0
-_FAST_SECONDS = 30.0
-_QUIT_SECONDS = 10.0
 _POLL_SECONDS = 0.005
 _REMOVE_SECONDS = 10.0
 _ATTEMPTS = 20
@@ -51,7 +48,6 @@ _RETRY_SECONDS = 0.1
 # The port was taken between our look and the start; children of a killed postmaster have not noticed its death yet.
 _PASSING = ("could not create any TCP/IP sockets", "is still in use")
 _WORKDIR_MODE = 0o711  # when made here: the server's user must pass through it; what is below is private
-_STATUS_LINE = 7  # of postmaster.pid: "starting", "ready", "standby", "stopping"
 _CERTIFICATE_DAYS = "30"
 
 
@@ -119,11 +115,11 @@ class ScratchServer:
 
     def stop(self) -> None:
         """Fast shutdown: open transactions are rolled back, the data stays. Harmless on a stopped server."""
-        self._end(((signal.SIGINT, _FAST_SECONDS), (signal.SIGQUIT, _QUIT_SECONDS), (signal.SIGKILL, _QUIT_SECONDS)))
+        self._end(postmaster.STOP)
 
     def kill(self) -> None:
         """End it as a crash would (SIGKILL); :meth:`start` recovers it."""
-        self._end(((signal.SIGKILL, _QUIT_SECONDS),))
+        self._end(postmaster.KILL)
 
     def remove(self) -> None:
         """Stop it and remove all it wrote."""
@@ -267,7 +263,7 @@ class ScratchServer:
         argv: list[str | Path] = [self.bindir / "postgres", "-D", self.data]
         self._child = self._open.enter_context(process.start(argv, **self._account.options()))
         deadline = time.monotonic() + _READY_SECONDS
-        while not self._is_ready(self._child.pid):
+        while not postmaster.is_ready(self.data, self._child.pid):
             status = self._child.poll()
             if status is not None or time.monotonic() > deadline:
                 failure = self._child.failure(self._child.wait()) if status is not None else self._child.failure(-1)
@@ -275,15 +271,11 @@ class ScratchServer:
                 raise self._explained(failure)
             time.sleep(_POLL_SECONDS)
 
-    def _is_ready(self, pid: int) -> bool:
-        lines = _pidfile(self.data)
-        return len(lines) > _STATUS_LINE and lines[0] == str(pid) and lines[_STATUS_LINE].strip() == "ready"
-
-    def _end(self, signals: tuple[tuple[signal.Signals, float], ...]) -> None:
+    def _end(self, signals: postmaster.Signals) -> None:
         child = self._child
         if child is None:
             return
-        _signal_until(child.pid, signals, gone=lambda: child.poll() is not None)
+        postmaster.signal_until(child.pid, signals, gone=lambda: child.poll() is not None)
         self._child = None
         self._open.close()
 
@@ -295,7 +287,7 @@ class ScratchServer:
     def _sweep(self) -> None:
         """End and remove what this work folder's record names: this run's server, or that of a run that was killed."""
         for folder in self._remembered():
-            _end_left_over(folder / "data")
+            postmaster.end_left_over(folder / "data")
             _remove(folder)
         self._record.unlink(missing_ok=True)
 
@@ -323,47 +315,3 @@ def _quoted(value: str) -> str:
     """A value of postgresql.conf."""
     escaped = value.replace("\\", "\\\\").replace("'", "''")
     return f"'{escaped}'"
-
-
-def _pidfile(data: Path) -> list[str]:
-    try:
-        return (data / "postmaster.pid").read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        return []
-
-
-def _end_left_over(data: Path) -> None:
-    """End the postmaster that a killed run left in ``data``. A process that merely got its number is not touched."""
-    lines = _pidfile(data)
-    if not lines or not lines[0].isdigit():
-        return
-    pid = int(lines[0])
-    signals = ((signal.SIGINT, _FAST_SECONDS), (signal.SIGQUIT, _QUIT_SECONDS), (signal.SIGKILL, _QUIT_SECONDS))
-    if _serves(pid, data):
-        _signal_until(pid, signals, gone=lambda: not _serves(pid, data))
-
-
-def _serves(pid: int, data: Path) -> bool:
-    """Whether process ``pid`` was started as ``postgres -D data``. A zombie has no command line and counts as gone."""
-    cmdline = Path(f"/proc/{pid}/cmdline")
-    if not Path("/proc/self").exists():
-        status, output, _ = process.run(["ps", "-ww", "-o", "args=", "-p", str(pid)], check=False)
-        return status == 0 and f"-D {data}" in output.decode("utf-8", "replace")
-    try:
-        return os.fsencode(data) in cmdline.read_bytes().split(b"\0")
-    except OSError:
-        return False
-
-
-def _signal_until(pid: int, signals: tuple[tuple[signal.Signals, float], ...], gone: Callable[[], bool]) -> None:
-    """Send each signal in turn, waiting its seconds for the process to be ``gone``."""
-    for number, seconds in signals:
-        if gone():
-            return
-        try:
-            os.kill(pid, number)
-        except ProcessLookupError:
-            return
-        deadline = time.monotonic() + seconds
-        while not gone() and time.monotonic() < deadline:
-            time.sleep(_POLL_SECONDS)

@@ -1,8 +1,8 @@
 """Sessions of our own: opened with every failure named, without timeouts, and asked what server they reached.
 
-libpq gives no SQLSTATE for a connection that was refused, only text. Its own texts are English here (no locale is set); the
-server's are in the server's language, so what is not recognised is found out by asking: can another database be reached with the
-same user and password, and what does it know of the one wanted?
+libpq gives no SQLSTATE for a connection that was refused, only text. Its own texts are English here (no locale is set), the
+server's are in the server's language. So what is not recognised is found out by asking: can another database be reached with
+the same user and password, and what does it know of the one wanted?
 """
 
 from __future__ import annotations
@@ -33,21 +33,22 @@ MAINTENANCE = ("postgres", "template1")
 CONNECT_SECONDS = 15
 _TRANSACTION_TIMEOUT_SINCE = 170000
 
-_MISSING = re.compile(r'database ".*" does not exist', re.S)
+_MISSING = re.compile(r'database ".*" does not exist', re.DOTALL)
 _NO_CONNECT = re.compile(r"permission denied for database|is not currently accepting connections")
 _AUTHENTICATION = re.compile(
     r"authentication failed|no password supplied|no pg_hba\.conf entry|pg_hba\.conf rejects|is not permitted to log in"
     r'|role ".*" does not exist|SCRAM|fe_sendauth|authentication method requirement|channel binding'
 )
 _TLS = re.compile(
-    r"does not support SSL|SSL error|certificate|sslmode|SSL support is not compiled in|private key|sslrootcert|TLS", re.I
+    r"does not support SSL|SSL error|certificate|sslmode|SSL support is not compiled in|private key|sslrootcert|TLS",
+    re.IGNORECASE,
 )
 _SETTINGS = re.compile(
     r"definition of service|service file|invalid (?:port|integer) |invalid connection option|invalid .* value"
 )
 _FULL = re.compile(r"too many (?:clients|connections)|connection slots are reserved")
 _ANSWERED = re.compile(r"failed: \w+:  ")  # `FATAL:  text`, the severity in the server's language
-_NOISE = re.compile(r"^connection (?:failed|is bad): |\s*Multiple connection attempts failed.*", re.S)
+_NOISE = re.compile(r"^connection (?:failed|is bad): |\s*Multiple connection attempts failed.*", re.DOTALL)
 
 
 @dataclass(frozen=True)

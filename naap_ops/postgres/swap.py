@@ -2,8 +2,8 @@
 
 ``ALTER DATABASE live RENAME`` takes an ACCESS EXCLUSIVE lock on the database's entry before it looks for sessions. From then on
 new connections wait for that lock, so the sessions seen after it are the last: they are ended, the rename goes through, and
-whoever waited is told that the name is gone and finds the new database at the next try. Renames are transactional: a crash at any
-instant leaves both names old or both new.
+whoever waited is told that the name is gone and finds the new database at the next try. Renames are transactional: a crash at
+any instant leaves both names old or both new.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import secrets
 import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -260,10 +260,9 @@ class _Watch:
         return [Session(*row) for row in rows]
 
     def _end(self, pid: int) -> None:
-        try:
+        # Denied: it came after the check; if it stays, the rename fails and names it.
+        with suppress(server.InsufficientPrivilege):
             self._watcher.execute("SELECT pg_terminate_backend(%s)", [pid])
-        except server.InsufficientPrivilege:
-            pass  # it came after the check; if it stays, the rename fails and names it
 
 
 def _took_effect(info: ConnInfo, names: _Names) -> bool:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import re
 import shlex
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -22,7 +22,7 @@ from naap_ops.postgres.installed import installations, server_bindir
 if TYPE_CHECKING:
     from naap_ops.postgres.conninfo import ConnInfo
 
-__all__ = ["TOOLS", "Command", "Toolset", "ToolsSettings", "find_tools", "installations", "server_bindir"]
+__all__ = ["TOOLS", "Command", "ToolsSettings", "Toolset", "find_tools", "installations", "server_bindir"]
 
 TOOLS = ("pg_dump", "pg_restore", "psql")
 

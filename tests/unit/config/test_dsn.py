@@ -112,9 +112,9 @@ def test_masked_keeps_the_address() -> None:
     assert dsn.masked("postgresql://user:hushhush@h:5432/db?schema=core") == "postgresql://user:***@h:5432/db?schema=core"
 
 
-@given(st.text(st.characters(exclude_categories=["Cs"]), min_size=8).filter(lambda s: len(set(s)) > 4))
+@given(st.text(st.characters(exclude_categories=["Cs"]), min_size=1))
 def test_masked_never_shows_a_raw_password(password: str) -> None:
-    assert password not in dsn.masked(f"postgresql://user:{password}@h/db")
+    assert dsn.masked(f"postgresql://user:{password}@h/db") == "postgresql://user:***@h/db"
 
 
 def test_secrets_are_registered_raw_and_decoded() -> None:

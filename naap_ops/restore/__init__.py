@@ -1,0 +1,1 @@
+"""A backup back into a database: loaded aside, checked, swapped in; never written into what is live."""

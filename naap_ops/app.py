@@ -15,6 +15,7 @@ from naap_ops import clock
 from naap_ops.backup import retention
 from naap_ops.backup.engines.base import choose_compression
 from naap_ops.backup.manifest import Manifest
+from naap_ops.backup.proving import lent_roles
 from naap_ops.backup.repository import Backup, Repository
 from naap_ops.backup.request import BackupRequest
 from naap_ops.backup.snapshot import Sessions
@@ -22,14 +23,17 @@ from naap_ops.backup.take import Plan, Source, prepare, take
 from naap_ops.backup.verify import Report, verify
 from naap_ops.config import patterns
 from naap_ops.config.sources import Loaded, load
-from naap_ops.errors import ToolMissing, ToolMismatch, UsageError
+from naap_ops.errors import ConfigurationError, ToolMismatch, ToolMissing, UsageError
 from naap_ops.events import Events
 from naap_ops.postgres.conninfo import ConnInfo, resolve
-from naap_ops.postgres.databases import create, drop
+from naap_ops.postgres.databases import create, drop, properties
 from naap_ops.postgres.scratch import ScratchServer
-from naap_ops.postgres.session import ServerInfo, connect, maintenance, server_info
+from naap_ops.postgres.session import Connection, ServerInfo, connect, maintenance, server_info
 from naap_ops.postgres.tools import Toolset, find_tools, installations, server_bindir
 from naap_ops.storage.registry import open_storage
+
+# A plain script is loaded in one transaction, which locks every table and index it makes.
+_SCRATCH_CONFIG = {"max_locks_per_transaction": "1024"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -143,7 +147,7 @@ class App:
                 return find_tools(candidate, self.loaded.settings.tools)
             except (ToolMissing, ToolMismatch) as error:
                 last = last or error
-        if manifest.format == "plain":
+        if manifest.format == "plain" and manifest.structure is None:
             return None
         assert last is not None
         raise last
@@ -154,32 +158,32 @@ class App:
         name = f"naap_ops_proof_{secrets.token_hex(6)}"
         with contextlib.ExitStack() as stack:
             info, tools = stack.enter_context(self._scratch_server(manifest))
-            with maintenance(info) as connection:
-                props = _scratch_properties(connection, manifest)
-                create(connection, name, props)
-                try:
-                    yield info.with_dbname(name), tools
-                finally:
-                    drop(connection, name)
+            connection = stack.enter_context(maintenance(info))
+            stack.enter_context(lent_roles(connection, manifest.roles))
+            _create_scratch(connection, name, manifest)
+            try:
+                yield info.with_dbname(name), tools
+            finally:
+                drop(connection, name)
 
     @contextlib.contextmanager
     def _scratch_server(self, manifest: Manifest) -> Iterator[tuple[ConnInfo, Toolset]]:
         settings = self.loaded.settings
+        here = settings.tools.model_copy(update={"exec": []})  # tools.exec leads to the live server
         if settings.scratch_url is not None:
             from naap_ops.postgres.url import parse_url
 
             info = parse_url(settings.scratch_url, source="scratch_url")
             with connect(info) as connection:
                 server = server_info(connection)
-            yield info, find_tools(server.major, settings.tools)
+            yield info, find_tools(server.major, here)
             return
         major = int(manifest.server["version_num"]) // 10000
-        local = settings.tools.model_copy(update={"exec": [], "bindir": None})
         with (
             tempfile.TemporaryDirectory(prefix="naap_ops_") as folder,
-            ScratchServer(server_bindir(major), Path(folder)) as server,
+            ScratchServer(server_bindir(major), Path(folder), config=_SCRATCH_CONFIG) as own,
         ):
-            yield server.info, find_tools(major, local)
+            yield own.info, find_tools(major, here.model_copy(update={"bindir": None}))
 
     # --- retention ------------------------------------------------------------------------------------------------
 
@@ -205,9 +209,18 @@ class App:
         )
 
 
-def _scratch_properties(connection: Any, manifest: Manifest) -> Any:
-    """The scratch server's own locale (it may know no other), the backup's encoding."""
-    from naap_ops.postgres.databases import properties
+def _create_scratch(connection: Connection, name: str, manifest: Manifest) -> None:
+    """With the backup's encoding, and its locale if the scratch server knows that; else the server's own, else C.
 
-    template = properties(connection, "template0")
-    return dataclasses.replace(template, encoding=manifest.database["encoding"])
+    Raises ConfigurationError, PrivilegeMissing.
+    """
+    own = dataclasses.replace(properties(connection, "template0"), encoding=manifest.database["encoding"])
+    locale = {field: manifest.database[field] for field in ("provider", "collate", "ctype", "locale", "icu_rules")}
+    plainest: dict[str, Any] = {"provider": "libc", "collate": "C", "ctype": "C", "locale": None, "icu_rules": None}
+    candidates = [dataclasses.replace(own, **locale), own, dataclasses.replace(own, **plainest)]
+    for candidate in candidates:
+        try:
+            return create(connection, name, candidate)
+        except ConfigurationError as error:
+            failure = error
+    raise failure

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import sys
+from typing import NoReturn
 
 from invoke.exceptions import ParseError
 from invoke.program import Program
@@ -27,11 +29,13 @@ class _Program(Program):
         except ParseError as error:
             self._refuse(error)
 
-    def _refuse(self, error: ParseError) -> None:
+    def _refuse(self, error: ParseError) -> NoReturn:
         print(f"naap-ops: {error}", file=sys.stderr)
+        if "--json" in self.argv:
+            print(json.dumps(UsageError(detail=str(error)).as_dict(), ensure_ascii=False))
         sys.exit(UsageError.exit_code)
 
 
-def main() -> None:
-    """Entry point of the console script."""
-    _Program(name="naap-ops", binary="naap-ops", namespace=ns, version=naap_ops.__version__).run()
+def main(argv: list[str] | None = None) -> None:
+    """Entry point of the console script. ``argv`` is that of the process unless given, the program's name first."""
+    _Program(name="naap-ops", binary="naap-ops", namespace=ns, version=naap_ops.__version__).run(argv)

@@ -5,6 +5,7 @@ An engine emits and never waits for an answer; a listener that fails is dropped 
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -36,4 +37,5 @@ class Events:
             try:
                 listener(event)
             except Exception:  # noqa: BLE001 - a listener must never fail the work it watches
-                self._listeners.remove(listener)
+                with contextlib.suppress(ValueError):  # another thread may have dropped it already
+                    self._listeners.remove(listener)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import secrets
 import shutil
 from collections.abc import Iterator
@@ -12,6 +13,8 @@ from pathlib import Path
 CHUNK = 1 << 20
 PRIVATE_FILE = 0o600
 PRIVATE_DIR = 0o700
+# The names under which a file is written before it is whole; a crash can leave one behind.
+TEMPORARY = re.compile(r"\..+\.[0-9a-f]{8}\.tmp", re.DOTALL)
 
 
 def fsync_path(path: Path) -> None:

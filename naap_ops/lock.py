@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import os
@@ -32,9 +33,10 @@ class FileLock:
         except BaseException:
             os.close(fd)
             raise
-        os.ftruncate(fd, 0)
-        os.pwrite(fd, json.dumps({"pid": os.getpid(), "host": socket.gethostname(), "since": clock.iso()}).encode(), 0)
         self._fd = fd
+        with contextlib.suppress(OSError):  # who holds it is a courtesy: on a full disk there is no room for it
+            os.ftruncate(fd, 0)
+            os.pwrite(fd, json.dumps({"pid": os.getpid(), "host": socket.gethostname(), "since": clock.iso()}).encode(), 0)
 
     def release(self) -> None:
         if self._fd is not None:

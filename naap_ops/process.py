@@ -7,6 +7,7 @@ by a thread and its tail kept for the error message; ``on_stderr`` sees each lin
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import shlex
 import subprocess
@@ -56,6 +57,7 @@ class Child:
         self.argv = [str(word) for word in argv]
         self._tail: deque[str] = deque(maxlen=_TAIL_LINES)
         self._on_stderr = on_stderr
+        self._listener_error: Exception | None = None
         try:
             self._popen = subprocess.Popen(
                 self.argv,
@@ -67,10 +69,11 @@ class Child:
                 user=user,
                 group=group,
                 extra_groups=[] if user is not None else None,
-                pipesize=PIPE_BYTES if PIPE in (stdin, stdout) else -1,
             )
         except (FileNotFoundError, PermissionError, NotADirectoryError) as error:
             raise ToolMissing(tool=self.argv[0], major="?", searched=str(error)) from None
+        for pipe in (self._popen.stdin, self._popen.stdout):
+            _enlarge(pipe)
         self._reader = threading.Thread(target=self._read_stderr, daemon=True)
         self._reader.start()
 
@@ -93,17 +96,27 @@ class Child:
         return "\n".join(self._tail)
 
     def _read_stderr(self) -> None:
+        """The reader thread. It closes the pipe itself: a grandchild may hold the other end long after the child's end."""
         assert self._popen.stderr is not None
-        for raw in self._popen.stderr:
-            line = redact.text(raw.decode("utf-8", "replace").rstrip("\n"))
-            if self._on_stderr is not None:
-                self._on_stderr(line)
-            self._tail.append(line)
+        with self._popen.stderr as lines:
+            for raw in lines:
+                self._hear(redact.text(raw.decode("utf-8", "replace").rstrip("\n")))
+
+    def _hear(self, line: str) -> None:
+        self._tail.append(line)
+        if self._on_stderr is None or self._listener_error is not None:
+            return  # go on reading whatever happens: a full pipe would stop the child for ever
+        try:
+            self._on_stderr(line)
+        except Exception as error:  # noqa: BLE001 - raised again in wait(), on the caller's own thread
+            self._listener_error = error
 
     def wait(self) -> int:
         """Wait for the end; the exit status, negative for a signal."""
         status = self._popen.wait()
         self._reader.join(_GRACE_SECONDS)
+        if self._listener_error is not None:
+            raise self._listener_error
         return status
 
     def poll(self) -> int | None:
@@ -146,8 +159,6 @@ class Child:
         if kind is None:
             self.wait()
         self._reader.join(_GRACE_SECONDS)
-        if self._popen.stderr is not None:
-            self._popen.stderr.close()
 
 
 def start(argv: Sequence[str | Path], **options: Any) -> Child:
@@ -168,9 +179,18 @@ def run(
             feeder.start()
         output = child.stdout.read()
         status = child.wait()
+        if input is not None:
+            feeder.join(_GRACE_SECONDS)  # or it might write to a pipe closed under it
         if check and status != 0:
             raise child.failure(status)
         return status, output, child.stderr_tail
+
+
+def _enlarge(pipe: IO[bytes] | None) -> None:
+    """Make a pipe larger where the system can and lets this user do so (pipe-user-pages-soft)."""
+    if pipe is not None and hasattr(fcntl, "F_SETPIPE_SZ"):
+        with contextlib.suppress(OSError):
+            fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
 
 
 def _feed(child: Child, data: bytes) -> None:

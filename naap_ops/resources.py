@@ -14,7 +14,7 @@ def folder(name: str) -> Path:
     return installed if installed.is_dir() else _PACKAGE.parent / name
 
 
-def render(kind: str, name: str, **facts: Any) -> str:
+def render(kind: str, name: str, /, **facts: Any) -> str:
     """Fill the template ``name`` of folder ``kind``. A fact the template asks for and does not get is an error."""
     import jinja2
 

@@ -6,6 +6,8 @@ rows of a table are the newlines before the terminator line ``\\.``.
 
 from __future__ import annotations
 
+import codecs
+import contextlib
 import re
 from collections.abc import Callable
 
@@ -22,6 +24,8 @@ _REMEMBERED = 1 << 16
 _COMPLETE = re.compile(rb"^-- PostgreSQL database (?:cluster )?dump complete$", re.MULTILINE)
 _DATA_COMMENT = re.compile(rb"^-- Data for Name: (.*); Type: TABLE DATA; Schema: (.*); Owner: .*$", re.MULTILINE)
 _COPY_START = re.compile(rb"^COPY .* FROM stdin;\n", re.MULTILINE)
+_DEFINITION = re.compile(rb"^-- Name: (.*); Type: TABLE; Schema: (.*); Owner: .*$", re.MULTILINE)
+_ENCODING = re.compile(rb"^SET client_encoding = '(\w+)';$", re.MULTILINE)
 
 
 class NotCopyText(OpsError):
@@ -54,11 +58,14 @@ class ScriptCounter:
 
     ``on_table(schema, name, rows)`` is called at the end of each COPY block, with the names as pg_dump's comment gives them
     (line breaks in names are spaces there). A COPY statement is only believed behind that comment, so that a function body that
-    happens to hold such a line is not counted; a script without the comments has no rows counted.
+    happens to hold such a line is not counted; a script without the comments has no rows counted. ``defined`` collects the
+    tables, as ``(schema, name)``, that the script makes.
     """
 
     def __init__(self, on_table: Callable[[str, str, int], None]) -> None:
         self._on_table = on_table
+        self._codec = "utf-8"
+        self.defined: set[tuple[str, str]] = set()
         # Outside a block: the SQL remembered. Inside: bytes of which the first has been counted already.
         self._held = b"\n"
         self._table: tuple[str, str] | None = None
@@ -73,7 +80,11 @@ class ScriptCounter:
     def _outside(self, data: bytes) -> bytes:
         """Look for the start of a block. Returns what is left to look at."""
         start = _COPY_START.search(data)
-        comments = list(_DATA_COMMENT.finditer(data, 0, start.start() if start else len(data)))
+        end = start.start() if start else len(data)
+        if match := _ENCODING.search(data, 0, end):
+            self._codec = codec(match[1].decode())
+        self.defined |= {(self._text(m[2]), self._text(m[1])) for m in _DEFINITION.finditer(data, 0, end)}
+        comments = list(_DATA_COMMENT.finditer(data, 0, end))
         if start is None:
             self.complete = self.complete or _COMPLETE.search(data) is not None
             keep = comments[-1].start() if comments else len(data) - _REMEMBERED
@@ -81,7 +92,7 @@ class ScriptCounter:
             return b""
         rest = data[start.end() - 1 :]  # with the newline: it stands before the terminator of an empty block
         if comments:
-            self._table = (comments[-1][2].decode(), comments[-1][1].decode())
+            self._table = (self._text(comments[-1][2]), self._text(comments[-1][1]))
             self._rows = 0
         return rest
 
@@ -98,10 +109,21 @@ class ScriptCounter:
         self._table = None
         return data[end + _OVERLAP :]
 
+    def _text(self, name: bytes) -> str:
+        return name.decode(self._codec, "surrogateescape")
+
     def finish(self) -> None:
         """All is fed. Raises NotCopyText when a block is still open."""
         if self._table is not None:
             raise NotCopyText(detail=f"the script ends inside the rows of {self._table[1]}")
+
+
+def codec(encoding: str) -> str:
+    """Python's name for a server encoding, as far as Python knows it: ``LATIN1``, ``WIN1252``, ``EUC_JP``; else utf-8."""
+    for name in (encoding, encoding.replace("WIN", "cp"), encoding.replace("KOI8", "KOI8-")):
+        with contextlib.suppress(LookupError):
+            return codecs.lookup(name).name
+    return "utf-8"
 
 
 def _from_line_start(data: bytes, position: int) -> bytes:

@@ -4,29 +4,43 @@ from __future__ import annotations
 
 import contextlib
 import re
-import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from naap_ops import process
+from naap_ops.backup import toc
+from naap_ops.backup.engines.base import listed
+from naap_ops.backup.engines.script import piped
 from naap_ops.backup.manifest import Manifest, TableFact
 from naap_ops.backup.reading import read_stream
+from naap_ops.backup.sections import ROWS, Sections
 from naap_ops.errors import BackupDamaged, CommandFailed
 
 if TYPE_CHECKING:
     from naap_ops.postgres.conninfo import ConnInfo
+    from naap_ops.postgres.session import Connection
     from naap_ops.postgres.tools import Toolset
 
 # Only for the sessions that load: what is lost in a crash is an unfinished aside database.
 FAST_SESSION = {"synchronous_commit": "off", "maintenance_work_mem": "256MB"}
 
 
+# Makes a consumer of a script's bytes out of psql's input.
+Sink = Callable[[bytes], None]
+Through = Callable[[Sink], Sink]
+
+
 @dataclass(frozen=True)
 class LoadOptions:
-    """``session`` are settings of the loading sessions only. ``use_list`` is a list file of entries for pg_restore."""
+    """``session`` are settings of the loading sessions only. ``use_list`` is a list file of entries for pg_restore.
+
+    ``on_data`` is told each time a table's rows are in: the entry's dump id, None where pg_restore does not say it.
+    ``through`` is put between a plain script and psql.
+    """
 
     jobs: int = 2
     owner: bool = True
@@ -34,24 +48,57 @@ class LoadOptions:
     session: Mapping[str, str] = field(default_factory=lambda: dict(FAST_SESSION))
     use_list: bytes | None = None
     words: Sequence[str] = ()
+    on_data: Callable[[int | None], None] | None = None
+    through: Through | None = None
 
 
 def load(folder: Path, manifest: Manifest, tools: Toolset, info: ConnInfo, options: LoadOptions) -> None:
-    """Load the archive under ``folder`` into the database ``info`` names. Stops at the first error: CommandFailed."""
-    if manifest.format == "plain":
-        load_script(folder / manifest.archive, tools, info, options.session)
-    elif manifest.structure and manifest.kind == "data":
-        load_archive(folder / manifest.structure, tools, info, options, "--section=pre-data")
-        load_archive(folder / manifest.archive, tools, info, options)
-        load_archive(folder / manifest.structure, tools, info, options, "--section=post-data")
+    """Load the archive under ``folder`` into the database ``info`` names. Stops at the first error: CommandFailed.
+
+    A part of a database, or rows alone, go into the structure of the whole, which such a backup holds beside its archive.
+    """
+    if manifest.structure:
+        _load_part(folder, manifest, tools, info, options)
+    elif manifest.format == "plain":
+        load_script(folder / manifest.archive, tools, info, options.session, through=options.through)
     else:
         load_archive(folder / manifest.archive, tools, info, options)
 
 
+def _load_part(folder: Path, manifest: Manifest, tools: Toolset, info: ConnInfo, options: LoadOptions) -> None:
+    """Foreign keys of a part may point at rows outside it and are left out; of rows alone, all are checked.
+
+    Indexes and the like are the whole's too: a part's may be attached to, or computed with, what is outside it.
+    """
+    structure = folder / str(manifest.structure)
+    load_archive(structure, tools, info, options, "--section=pre-data")
+    if manifest.kind != "schema":
+        _load_rows(folder / manifest.archive, manifest, tools, info, options)
+    entries = listed(tools, structure)
+    if not manifest.scope.whole:
+        entries = [e for e in entries if not e.describes("FK CONSTRAINT")]
+    load_archive(structure, tools, info, replace(options, use_list=toc.use_list(entries)), "--section=post-data")
+
+
+def _load_rows(archive: Path, manifest: Manifest, tools: Toolset, info: ConnInfo, options: LoadOptions) -> None:
+    """The rows of an archive. One that holds nothing else is loaded whole: its large objects come before the rows."""
+    alone = manifest.kind == "data"
+    if manifest.format == "plain":
+        through = options.through if alone else _rows_only(options.through)
+        load_script(archive, tools, info, options.session, through=through)
+    else:
+        load_archive(archive, tools, info, options, *([] if alone else ["--section=data"]))
+
+
+def _rows_only(through: Through | None) -> Through:
+    def chosen(sink: Sink) -> Callable[[bytes], None]:
+        return Sections(ROWS, through(sink) if through else sink).feed
+
+    return chosen
+
+
 def load_archive(archive: Path, tools: Toolset, info: ConnInfo, options: LoadOptions, *words: str) -> None:
     """Run pg_restore on one archive. Through tools.exec it reads the archive from its input and cannot be parallel."""
-    from naap_ops.backup.engines.script import piped
-
     arguments = ["--exit-on-error", "--no-password", f"--dbname={_conninfo_word(info)}", *options.words, *words]
     arguments += [] if options.owner else ["--no-owner"]
     arguments += [] if options.privileges else ["--no-privileges"]
@@ -65,9 +112,29 @@ def load_archive(archive: Path, tools: Toolset, info: ConnInfo, options: LoadOpt
             child.check()
         return
     with _list_file(options.use_list) as listed:
+        arguments += [] if options.on_data is None else ["--verbose"]
         command = tools.command("pg_restore", [*arguments, *listed, f"--jobs={options.jobs}", str(archive)], session)
-        with process.start(command.argv, env=command.env) as child:
+        with process.start(command.argv, env=command.env, on_stderr=_progress(options)) as child:
             child.check()
+
+
+# What pg_restore --verbose says of rows that are in: in parallel its leader, else the only process there is.
+_FINISHED = re.compile(r"finished item (\d+) TABLE DATA ")
+_PROCESSING = "processing data for table "
+
+
+def _progress(options: LoadOptions) -> Callable[[str], None] | None:
+    tell = options.on_data
+    if tell is None:
+        return None
+
+    def line(text: str) -> None:
+        if match := _FINISHED.search(text):
+            tell(int(match[1]))
+        elif options.jobs == 1 and _PROCESSING in text:
+            tell(None)
+
+    return line
 
 
 def _conninfo_word(info: ConnInfo) -> str:
@@ -97,19 +164,25 @@ def load_script(
     *,
     before: bytes = b"BEGIN;\n",
     after: bytes = b"COMMIT;\n",
+    through: Through | None = None,
 ) -> None:
     """Feed a script to psql in one transaction that ends only if all of it was sent. Raises CommandFailed, Unreadable.
 
-    The transaction is written out (not ``--single-transaction``, which commits at end of input): cut off anywhere, nothing stays.
+    The transaction is written out, as ``--single-transaction`` commits at end of input: cut off anywhere, nothing stays.
+    ``through`` makes a consumer of the script's bytes out of psql's input; None feeds them as they are.
     """
     command = tools.command(
         "psql", ["-X", "-q", "--no-password", "-v", "ON_ERROR_STOP=1", "-f", "-"], info.with_settings(session)
     )
     with process.start(command.argv, env=command.env, stdin=process.PIPE) as child:
+
+        def sink(piece: bytes) -> None:
+            child.stdin.write(piece)
+
         try:
-            child.stdin.write(command.preamble + before)
-            read_stream(path, child.stdin.write)
-            child.stdin.write(after)
+            sink(command.preamble + before)
+            read_stream(path, sink if through is None else through(sink))
+            sink(after)
             child.stdin.close()
         except BrokenPipeError:
             pass  # psql stopped at an error, which its status tells
@@ -129,36 +202,59 @@ class Difference:
         return f"{self.table} {there}, not {self.expected}"
 
 
-def count_rows(info: ConnInfo, tables: Sequence[TableFact], jobs: int) -> dict[str, int | None]:
-    """Exact rows per qualified name, counted by ``jobs`` sessions; None for tables that do not exist."""
+def in_parallel(info: ConnInfo, tasks: Iterable[Callable[[Connection], None]], jobs: int) -> None:
+    """Carry out ``tasks`` in their order by ``jobs`` sessions. The first failure is raised, what has not begun is left."""
     from naap_ops.postgres.session import connect
 
-    waiting = list(tables)
-    lock = threading.Lock()
-    counted: dict[str, int | None] = {}
+    waiting = deque(tasks)
 
     def work() -> None:
         with connect(info) as connection:
             while True:
-                with lock:
-                    if not waiting:
-                        return
-                    table = waiting.pop(0)
-                counted[table.qualified] = _count(connection.execute, table)
+                try:
+                    task = waiting.popleft()
+                except IndexError:
+                    return
+                try:
+                    task(connection)
+                except BaseException:
+                    waiting.clear()
+                    raise
 
-    with ThreadPoolExecutor(max(1, min(jobs, len(tables)))) as pool:
-        for future in [pool.submit(work) for _ in range(max(1, min(jobs, len(tables))))]:
+    workers = max(1, min(jobs, len(waiting)))
+    with ThreadPoolExecutor(workers) as pool:
+        for future in [pool.submit(work) for _ in range(workers)]:
             future.result()
+
+
+def count_rows(info: ConnInfo, tables: Sequence[TableFact], jobs: int) -> dict[str, int | None]:
+    """Exact rows per qualified name, counted by ``jobs`` sessions; None for tables that do not exist."""
+    counted: dict[str, int | None] = {}
+    in_parallel(info, counting(tables, counted), jobs)
     return counted
 
 
-def _count(execute: Callable[..., object], table: TableFact) -> int | None:
+def counting(tables: Iterable[TableFact], counted: dict[str, int | None]) -> list[Callable[[Connection], None]]:
+    """Tasks for :func:`in_parallel` that note each table's exact rows in ``counted``."""
+
+    def task(table: TableFact) -> Callable[[Connection], None]:
+        def count(connection: Connection) -> None:
+            counted[table.qualified] = _count(connection, table)
+
+        return count
+
+    return [task(table) for table in tables]
+
+
+def _count(connection: Connection, table: TableFact) -> int | None:
     from psycopg import errors, sql
 
     try:
-        row = execute(sql.SQL("select count(*) from only {}").format(sql.Identifier(table.schema, table.name))).fetchone()  # type: ignore[attr-defined]
+        query = sql.SQL("select count(*) from only {}").format(sql.Identifier(table.schema, table.name))
+        row = connection.execute(query).fetchone()
     except (errors.UndefinedTable, errors.InvalidSchemaName):
         return None
+    assert row is not None
     return int(row[0])
 
 
@@ -175,7 +271,12 @@ def differences(tables: Sequence[TableFact], counted: Mapping[str, int | None]) 
 def check_rows(manifest: Manifest, info: ConnInfo, jobs: int) -> int:
     """Compare every table's rows with the manifest. The rows in all; raises BackupDamaged naming the first differences."""
     tables = [t for t in manifest.tables if t.rows is not None]
-    wrong = differences(tables, count_rows(info, tables, jobs))
+    return compare_rows(manifest, count_rows(info, tables, jobs))
+
+
+def compare_rows(manifest: Manifest, counted: Mapping[str, int | None]) -> int:
+    """The same for rows that have been counted."""
+    wrong = differences(manifest.tables, counted)
     if wrong:
         raise BackupDamaged(id=manifest.id, problems="; ".join(str(d) for d in wrong[:10]))
     return manifest.rows

@@ -1,6 +1,6 @@
 """Reads one file of a backup from its first byte to its last: hash, decompression, and what the content must end with.
 
-Memory is bounded whatever the compression ratio. All the heavy calls release the interpreter's lock, so files are read by threads.
+Memory is bounded whatever the compression ratio. The heavy calls release the interpreter's lock, so threads read in parallel.
 """
 
 from __future__ import annotations

@@ -174,12 +174,12 @@ class Repository:
     def find(self, ref: str, alias: str | None) -> Backup:
         """The backup that ``ref`` means: ``latest``, an id or a unique prefix of one, or a label (the newest that bears it).
 
-        ``alias`` limits the search to exactly that database. ``latest`` and labels mean the newest backup that is not BAD. Raises
-        BackupNotFound or BackupAmbiguous.
+        ``alias`` limits the search to exactly that database. ``latest`` and labels mean the newest backup that is not BAD.
+        Raises BackupNotFound or BackupAmbiguous.
         """
         candidates = self.backups(alias)
         if ref == "latest" or not _looks_like_id(ref):
-            named = [b for b in candidates if not b.bad and (ref == "latest" or b.sound.label == ref)]
+            named = [b for b in candidates if not b.bad and (ref in ("latest", b.sound.label))]
             return self._newest(named, ref, alias)
         found = [b for b in candidates if b.id == ref] or [b for b in candidates if b.id.startswith(ref)]
         if not found:

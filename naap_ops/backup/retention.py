@@ -1,8 +1,8 @@
 """Which backups to keep. A pure function from a list of backups and a policy to one decision each, with its reasons.
 
-The rules are restic's (``forget``: keep-last, -daily, ... OR-ed per group), and the refusals are what destroyed other people's
-backups: only verified ones count and take a slot, a floor holds whatever the policy says, a pinned one stays, nothing goes while the
-newest good one is older than it should be.
+The rules are restic's (``forget``: keep-last, -daily, ... OR-ed per group), the refusals come from what destroyed other
+people's backups: only verified ones count and take a slot, a floor holds whatever the policy says, a pinned one stays, nothing
+goes while the newest good one is older than it should be.
 """
 
 from __future__ import annotations

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import socket
-import threading
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Self
 
 from naap_ops import clock
-from naap_ops.errors import Busy
+from naap_ops.backup.inway import LOCK_KEY, LockWatch, holder
+from naap_ops.errors import Blocked, Busy, CommandFailed, PrivilegeMissing, ServerUnreachable
 from naap_ops.postgres.catalog.extensions import extensions
 from naap_ops.postgres.catalog.roles import needed_roles
 from naap_ops.postgres.catalog.schemas import schemas
@@ -21,22 +23,6 @@ if TYPE_CHECKING:
     from psycopg import Connection
 
     from naap_ops.postgres.conninfo import ConnInfo
-
-# Advisory locks are per database: the same key guards each database on its own.
-_KEY = "hashtextextended('naap_ops backup', 0)"
-
-_HOLDER = f"""
-select a.pid, a.usename, a.application_name, coalesce(a.client_addr::text, 'local'), a.backend_start
-from pg_locks l join pg_stat_activity a on a.pid = l.pid
-where l.locktype = 'advisory' and l.granted and l.objsubid = 1 and l.database = (select oid from pg_database where datname = current_database())
-  and (l.classid::bigint << 32 | l.objid::bigint) = {_KEY}
-"""
-
-_BLOCKERS = """
-select distinct b.pid, b.usename, b.application_name, b.state, left(regexp_replace(b.query, '\\s+', ' ', 'g'), 200)
-from pg_stat_activity a cross join lateral unnest(pg_blocking_pids(a.pid)) as p(pid) join pg_stat_activity b on b.pid = p.pid
-where a.application_name = %s and b.application_name <> %s
-"""
 
 
 def application_name(what: str) -> str:
@@ -62,21 +48,24 @@ class Facts:
 
 @dataclass
 class Sessions:
-    """Context manager. Raises Busy when another backup of this database is running."""
+    """Context manager. Raises Busy when another backup of this database is running.
+
+    ``lock_wait_timeout``: seconds the reader waits for a lock, 0 without end.
+    """
 
     info: ConnInfo
+    lock_wait_timeout: float = 0.0
     guard: Connection = field(init=False)
     reader: Connection = field(init=False)
 
     def __enter__(self) -> Self:
         from naap_ops.postgres.session import connect
 
-        name = application_name("backup")
-        self.guard = connect(self.info, application_name=name)
+        self.guard = connect(self.info, application_name=application_name("backup"))
         try:
-            if self.guard.execute(f"select pg_try_advisory_lock({_KEY})").fetchone() != (True,):
+            if self.guard.execute(f"select pg_try_advisory_lock({LOCK_KEY})").fetchone() != (True,):
                 raise Busy(what="a backup of this database", holder=holder(self.guard))
-            self.reader = connect(self.info, application_name=name, autocommit=False)
+            self.reader = connect(self.info, application_name=application_name("snapshot"), autocommit=False)
         except BaseException:
             self.guard.close()
             raise
@@ -86,70 +75,57 @@ class Sessions:
         for connection in (self.reader, self.guard):
             connection.close()
 
+    def watch(self, waiting: str) -> LockWatch:
+        """Watches who is in the way of the sessions of that name."""
+        return LockWatch(self.guard, waiting, self.lock_wait_timeout)
+
     def facts(self) -> Facts:
-        """Open the snapshot and read the catalog in it. The snapshot lives until the sessions close."""
-        from naap_ops.postgres.databases import properties
+        """Open the snapshot and read the catalog in it. The snapshot lives until the sessions close.
 
-        reader = self.reader
-        reader.execute("set transaction isolation level repeatable read, read only")
-        row = reader.execute(
-            "select pg_export_snapshot(), now(), current_database(), pg_database_size(current_database()),"
-            " case when pg_is_in_recovery() then pg_last_wal_replay_lsn() else pg_current_wal_lsn() end::text"
-        ).fetchone()
-        assert row is not None
-        snapshot, moment, database, size, lsn = row
-        return Facts(
-            snapshot=snapshot,
-            snapshot_at=clock.iso(moment),
-            wal_lsn=lsn,
-            database={"name": database, "bytes": size, **dataclasses.asdict(properties(reader, database))},
-            tables=tables(reader),
-            belongings=belongings(reader),
-            roles=needed_roles(reader),
-            extensions=extensions(reader),
-            schemas=[dataclasses.asdict(s) for s in schemas(reader)],
-            prisma=books(reader),
-        )
+        Raises Blocked, PrivilegeMissing, ServerUnreachable, CommandFailed.
+        """
+        with self._failures_named():
+            self.reader.execute("set transaction isolation level repeatable read, read only")
+            self.reader.execute(f"set local lock_timeout = {int(self.lock_wait_timeout * 1000)}")
+            return _read(self.reader)
 
+    @contextlib.contextmanager
+    def _failures_named(self) -> Iterator[None]:
+        from psycopg import Error, errors
 
-def holder(connection: Connection) -> str:
-    """Who holds the backup lock of the connected database, for the message."""
-    row = connection.execute(_HOLDER).fetchone()
-    if row is None:
-        return "it has just ended"
-    pid, user, application, address, since = row
-    return f"{application or 'a session'} (server process {pid}, user {user}, from {address}, since {clock.iso(since)})"
+        watch = self.watch(application_name("snapshot"))
+        try:
+            with watch:
+                yield
+        except errors.LockNotAvailable:
+            raise Blocked(what="reading the catalog", blockers=watch.culprits()) from None
+        except errors.InsufficientPrivilege as error:
+            raise PrivilegeMissing(user=self.info.user, action=f"read everything: {error.diag.message_primary}") from None
+        except Error as error:
+            text = " ".join(str(error).split())
+            if self.reader.closed:
+                raise ServerUnreachable(address=self.info.address, reason=text) from None
+            raise CommandFailed(tool="the server", status=error.sqlstate, stderr=text, argv="reading the catalog") from None
 
 
-class LockWatch:
-    """While pg_dump waits for a table lock, remembers who was in the way. Uses the guard session, alone, on a thread."""
+def _read(reader: Connection) -> Facts:
+    from naap_ops.postgres.databases import properties
 
-    def __init__(self, guard: Connection, waiting: str, *, interval: float = 0.5) -> None:
-        self._guard = guard
-        self._waiting = waiting
-        self._interval = interval
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._watch, daemon=True)
-        self.blockers: list[str] = []
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        self._thread.join()
-
-    def _watch(self) -> None:
-        from psycopg import Error
-
-        while not self._stop.wait(self._interval):
-            try:
-                rows = self._guard.execute(_BLOCKERS, (self._waiting, self._waiting)).fetchall()
-            except Error:
-                return  # the server is gone; pg_dump says so itself
-            if rows:
-                self.blockers = [
-                    f"pid {pid}, user {user}, application {application or '-'} ({state}): {query}"
-                    for pid, user, application, state, query in rows
-                ]
+    row = reader.execute(
+        "select pg_export_snapshot(), now(), current_database(), pg_database_size(current_database()),"
+        " case when pg_is_in_recovery() then pg_last_wal_replay_lsn() else pg_current_wal_lsn() end::text"
+    ).fetchone()
+    assert row is not None
+    snapshot, moment, database, size, lsn = row
+    return Facts(
+        snapshot=snapshot,
+        snapshot_at=clock.iso(moment),
+        wal_lsn=lsn,
+        database={"name": database, "bytes": size, **dataclasses.asdict(properties(reader, database))},
+        tables=tables(reader),
+        belongings=belongings(reader),
+        roles=needed_roles(reader),
+        extensions=extensions(reader),
+        schemas=[dataclasses.asdict(s) for s in schemas(reader)],
+        prisma=books(reader),
+    )

@@ -31,10 +31,14 @@ class Entry:
         return f"{self.dump_id}; {self.catalog} {self.oid} {self.text}"
 
     def describes(self, description: str) -> bool:
-        """Whether the entry is of this kind: ``TABLE`` is not ``TABLE DATA``."""
+        """Whether the entry is of this kind.
+
+        ``TABLE DATA x`` may be the rows of a table or a table in a schema named DATA; the catalog tells which (pg_dump.c,
+        makeTableDataInfo: rows have none).
+        """
         if not self.text.startswith(description + " "):
             return False
-        return description != "TABLE" or not self.text.startswith(("TABLE DATA ", "TABLE ATTACH "))
+        return {"TABLE": self.catalog == PG_CLASS, "TABLE DATA": self.catalog == 0}.get(description, True)
 
 
 def parse(listing: str) -> list[Entry]:

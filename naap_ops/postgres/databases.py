@@ -35,6 +35,15 @@ __all__ = [
 
 NAME_BYTES = 63
 
+# What majors 15 to 18 say to an encoding, a locale or a provider they do not have (an option of a newer major: a syntax error).
+_UNKNOWN = (
+    server.InvalidParameterValue,
+    server.WrongObjectType,
+    server.FeatureNotSupported,
+    server.UndefinedObject,
+    server.SyntaxError,
+)
+
 
 def exists(connection: Connection, name: str) -> bool:
     """Whether a database of that exact name is there."""
@@ -54,7 +63,7 @@ def create(connection: Connection, name: str, props: DatabaseProps) -> None:
         raise Refused(reason=f"database {name!r} exists already") from None
     except server.InsufficientPrivilege as error:
         raise _denied(connection, f"create database {name!r} (CREATEDB): {_message(error)}") from None
-    except (server.InvalidParameterValue, server.WrongObjectType, server.FeatureNotSupported, server.UndefinedObject) as error:
+    except _UNKNOWN as error:
         detail = f"this server cannot hold a database of encoding {props.encoding} and locale {props.locale or props.collate}"
         raise ConfigurationError(
             detail=f"{detail}: {_message(error)}",

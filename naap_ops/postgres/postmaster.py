@@ -32,8 +32,7 @@ def end_left_over(data: Path) -> None:
     lines = _pidfile(data)
     if lines and lines[0].isdigit():
         pid = int(lines[0])
-        if _serves(pid, data):
-            signal_until(pid, STOP, gone=lambda: not _serves(pid, data))
+        signal_until(pid, STOP, gone=lambda: not _serves(pid, data))
 
 
 def signal_until(pid: int, signals: Signals, gone: Callable[[], bool]) -> None:

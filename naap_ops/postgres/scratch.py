@@ -43,7 +43,7 @@ _SOCKET_NAME = ".s.PGSQL.65535.lock"
 _READY_SECONDS = 60.0
 _POLL_SECONDS = 0.005
 _REMOVE_SECONDS = 10.0
-_ATTEMPTS = 20
+_ATTEMPTS = 100
 _RETRY_SECONDS = 0.1
 # The port was taken between our look and the start; children of a killed postmaster have not noticed its death yet.
 _PASSING = ("could not create any TCP/IP sockets", "is still in use")
@@ -261,7 +261,8 @@ class ScratchServer:
 
     def _launch(self) -> None:
         argv: list[str | Path] = [self.bindir / "postgres", "-D", self.data]
-        self._child = self._open.enter_context(process.start(argv, **self._account.options()))
+        # The language of messages is lc_messages' business alone.
+        self._child = self._open.enter_context(process.start(argv, env={"LANGUAGE": ""}, **self._account.options()))
         deadline = time.monotonic() + _READY_SECONDS
         while not postmaster.is_ready(self.data, self._child.pid):
             status = self._child.poll()

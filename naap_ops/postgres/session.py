@@ -27,7 +27,7 @@ from naap_ops.errors import (
 if TYPE_CHECKING:
     from naap_ops.postgres.conninfo import ConnInfo
 
-    Connection = psycopg.Connection[tuple[Any, ...]]
+Connection = psycopg.Connection[tuple[Any, ...]]
 
 MAINTENANCE = ("postgres", "template1")
 CONNECT_SECONDS = 15

@@ -28,8 +28,13 @@ TOOLS = ("pg_dump", "pg_restore", "psql")
 
 _NOWHERE = {"LC_ALL": "C", "PGHOST": "/nonexistent", "PGPORT": "1", "PGDATABASE": "nonexistent"}
 _CONNECTING = re.compile(r"connect(ion)? to server")
-# In the order of: 16 and newer; 15 and older; libpq without TLS.
-_REFUSALS = ("does not support compression", "not available in this installation", "not compiled in")
+# 16 and newer (a build without it, a method unknown to this major); 15 and older; libpq without TLS.
+_REFUSALS = (
+    "does not support compression",
+    "unrecognized compression algorithm",
+    "not available in this installation",
+    "not compiled in",
+)
 _TLS_DEMANDED = ("require", "verify-ca", "verify-full")
 
 

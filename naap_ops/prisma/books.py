@@ -30,8 +30,8 @@ from {} order by started_at, migration_name
 def books(connection: Connection) -> list[dict[str, Any]]:
     """Per schema that has a tracking table: ``{schema, generation, head, migrations: [{name, checksum, state, finished_at}]}``.
 
-    ``head`` is the newest applied migration's name, or None. ``failed`` also means "running now": the rows are the same. Prisma 8 keeps
-    its books in schema ``prisma_contract``; they are reported with generation 8 and the marker's hash as head.
+    ``head`` is the newest applied migration's name, or None. ``failed`` also means "running now": the rows are the same.
+    Prisma 8 keeps its books in schema ``prisma_contract``: reported with generation 8 and the marker's hash as head.
     """
     from psycopg import sql
 

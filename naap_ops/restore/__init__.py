@@ -1,1 +1,1 @@
-"""A backup back into a database: loaded aside, checked, swapped in; never written into what is live."""
+"""A backup back into a database: beside the live one and swapped in, or a part of it in one transaction."""

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import io
 import os
 import shutil
+import stat
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
-from typing import BinaryIO, cast
+from typing import TYPE_CHECKING, BinaryIO
 
 from naap_ops import files
 from naap_ops.errors import Busy, NoSpace, OpsError, StorageError
 from naap_ops.lock import FileLock
 from naap_ops.storage.base import ObjectInfo
+
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
 
 PARTIAL = ".partial"
 LOCK = ".lock"
@@ -41,12 +46,15 @@ class LocalStaging:
     def __init__(self, final: Path) -> None:
         self._final = final
         self.path = final.with_name(final.name + PARTIAL)
+        self._place = self.path  # where the set is at the moment
+        self._published = False
+        self._lock = FileLock(self.path / LOCK, what=f"writing {final.name}")
         with _errors(self.path):
+            if final.exists():
+                raise StorageError(url=final, reason="exists already and is never overwritten")
             files.make_private_dir(self.path.parent)
             self.path.mkdir(mode=files.PRIVATE_DIR)
-            self._lock = FileLock(self.path / LOCK, what=f"writing {final.name}")
             self._lock.acquire()
-        self._published = False
 
     def complete(self, name: str) -> None:
         with _errors(self.path / name):
@@ -56,22 +64,23 @@ class LocalStaging:
     def publish(self, last: str, content: bytes) -> None:
         with _errors(self._final):
             for folder, _, names in os.walk(self.path):
-                os.chmod(folder, files.PRIVATE_DIR)
                 for name in names:
                     os.chmod(os.path.join(folder, name), files.PRIVATE_FILE)
+                os.chmod(folder, files.PRIVATE_DIR)
                 files.fsync_path(Path(folder))
             os.rename(self.path, self._final)
+            self._place = self._final
             files.fsync_path(self._final.parent)
             files.write_durably(self._final / last, content)
             self._published = True
+        with contextlib.suppress(OSError):  # it is published: a lock file that stays harms nothing
             (self._final / LOCK).unlink()
         self._lock.release()
 
     def abandon(self) -> None:
         if not self._published:
-            for place in (self.path, self._final):
-                if place.exists() and (place / LOCK).exists():
-                    shutil.rmtree(place, ignore_errors=True)
+            with contextlib.suppress(OSError):  # what cannot be removed now is left to the next sweep
+                _discard(self._place)
         self._lock.release()
 
 
@@ -84,9 +93,15 @@ class LocalStorage:
 
     def _path(self, key: str) -> Path:
         pure = PurePosixPath(key)
-        if pure.is_absolute() or ".." in pure.parts:
+        if pure.is_absolute() or ".." in pure.parts or "\0" in key:
             raise StorageError(url=self.url, reason=f"{key!r} leads outside")
         return self.root / pure
+
+    def _set(self, prefix: str) -> Path:
+        """The folder of a set, which is never the root itself."""
+        if (path := self._path(prefix)) == self.root:
+            raise StorageError(url=self.url, reason="the whole storage is not a set of files")
+        return path
 
     def put(self, key: str, data: bytes) -> None:
         path = self._path(key)
@@ -104,39 +119,52 @@ class LocalStorage:
     @contextlib.contextmanager
     def open(self, key: str, start: int = 0, length: int | None = None) -> Iterator[BinaryIO]:
         path = self._path(key)
-        with _errors(path), open(path, "rb") as file:
+        with _errors(path):
+            file = open(path, "rb")  # noqa: SIM115 - closed below; what fails inside the caller's block is not ours to translate
+        with file:
             file.seek(start)
-            yield file if length is None else cast(BinaryIO, _Window(file, length))
+            yield file if length is None else io.BufferedReader(_Window(file, length))
 
     def stat(self, key: str) -> ObjectInfo | None:
-        try:
-            facts = self._path(key).stat()
-        except (FileNotFoundError, NotADirectoryError):
+        path = self._path(key)
+        with _errors(path):
+            try:
+                facts = path.stat()
+            except (FileNotFoundError, NotADirectoryError):
+                return None
+        if not stat.S_ISREG(facts.st_mode):
             return None
         return ObjectInfo(key, facts.st_size, datetime.fromtimestamp(facts.st_mtime, UTC))
 
     def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
         root = self._path(prefix)
-        found = []
-        for folder, below, names in os.walk(root):
-            below[:] = [name for name in below if not name.endswith(PARTIAL)]
-            found += [Path(folder, n).relative_to(self.root).as_posix() for n in names if not (n == LOCK or n.endswith(".tmp"))]
-        for key in sorted(found):
+        with _errors(root):
+            found = sorted(self._keys(root))
+        for key in found:
             if (info := self.stat(key)) is not None:
                 yield info
 
+    def _keys(self, root: Path) -> Iterator[str]:
+        """Keys of whole objects below ``root``, in no order."""
+        for folder, below, names in os.walk(root, onerror=_unless_gone):
+            below[:] = [name for name in below if not name.endswith(PARTIAL)]
+            for name in names:
+                if name != LOCK and not files.TEMPORARY.fullmatch(name):
+                    yield Path(folder, name).relative_to(self.root).as_posix()
+
     def folders(self, prefix: str = "") -> Iterable[str]:
         root = self._path(prefix)
-        if not root.is_dir():
-            return []
         with _errors(root):
-            return sorted(e.name for e in os.scandir(root) if e.is_dir() and not e.name.endswith(PARTIAL))
+            if not root.is_dir():
+                return []
+            below = [entry for entry in os.scandir(root) if entry.is_dir() and not entry.name.endswith(PARTIAL)]
+            return sorted(entry.name for entry in below if any(self._keys(Path(entry))))
 
     def delete(self, key: str) -> None:
         path = self._path(key)
         with _errors(path):
-            path.unlink(missing_ok=True)
-            if path.parent.is_dir():
+            with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+                path.unlink()
                 files.fsync_path(path.parent)
             parent = path.parent
             while parent != self.root and parent.is_dir() and not any(parent.iterdir()):
@@ -144,57 +172,90 @@ class LocalStorage:
                 parent = parent.parent
 
     def stage(self, prefix: str) -> LocalStaging:
-        return LocalStaging(self._path(prefix))
+        return LocalStaging(self._set(prefix))
 
     def sweep(self, folder: str, last: str) -> Iterable[str]:
         root = self._path(folder)
-        if not root.is_dir():
-            return []
-        swept = []
-        for entry in sorted(root.iterdir()):
-            unfinished = entry.name.endswith(PARTIAL) or not (entry / last).exists()
-            if entry.is_dir() and unfinished and (entry / LOCK).exists() and _remove_unlocked(entry):
-                swept.append(entry.name)
-            elif entry.is_dir() and entry.name.endswith(PARTIAL) and not any(entry.iterdir()):
-                entry.rmdir()  # killed between mkdir and lock
-                swept.append(entry.name)
-        return swept
+        with _errors(root):
+            if not root.is_dir():
+                return []
+            entries = [entry for entry in sorted(root.iterdir()) if entry.is_dir() and not entry.is_symlink()]
+            return [entry.name for entry in entries if _unfinished(entry, last) and _remove_dead(entry)]
 
     def remove(self, prefix: str, last: str) -> None:
-        folder = self._path(prefix)
-        with _errors(folder), FileLock(folder / LOCK, what=f"removing {folder.name}"):
-            (folder / last).unlink(missing_ok=True)
-            files.fsync_path(folder)
-            shutil.rmtree(folder)
-            files.fsync_path(folder.parent)
+        folder = self._set(prefix)
+        with _errors(folder):
+            if not folder.is_dir():
+                return
+            with FileLock(folder / LOCK, what=f"removing {folder.name}"):
+                (folder / last).unlink(missing_ok=True)
+                files.fsync_path(folder)
+                _discard(folder)
 
     @contextlib.contextmanager
     def local(self, prefix: str, names: Iterable[str] | None = None) -> Iterator[Path]:  # noqa: ARG002 - all are here already
         yield self._path(prefix)
 
 
-def _remove_unlocked(entry: Path) -> bool:
-    """Remove a dead stage, unless its writer lives. A folder without our lock file is not ours and never touched."""
+def _unless_gone(error: OSError) -> None:
+    """What vanishes while it is listed is simply not there; a folder that cannot be read is not an empty one."""
+    if not isinstance(error, (FileNotFoundError, NotADirectoryError)):
+        raise error
+
+
+def _unfinished(entry: Path, last: str) -> bool:
+    """Whether this is, by its name or its missing ``last``, a set that was never finished, or half removed.
+
+    A folder without our lock file is not ours and never touched; but an empty partial is one killed beside its lock file.
+    """
+    partial = entry.name.endswith(PARTIAL)
+    if (entry / LOCK).exists():
+        return partial or not (entry / last).exists()
+    return partial and not any(entry.iterdir())
+
+
+def _remove_dead(entry: Path) -> bool:
+    """Remove an unfinished set, unless its writer lives."""
     try:
+        if not (entry / LOCK).exists():
+            entry.rmdir()
+            return True
         with FileLock(entry / LOCK, what=entry.name):
-            shutil.rmtree(entry)
+            _discard(entry)
     except (Busy, OSError):
         return False
     return True
 
 
-class _Window:
-    """At most ``length`` bytes of a file."""
+def _discard(folder: Path) -> None:
+    """Remove a set whose lock we hold: partial by name first, lock file last.
+
+    Killed half-way, it is still one that :func:`_unfinished` knows.
+    """
+    if not folder.name.endswith(PARTIAL):
+        folder = folder.rename(folder.with_name(folder.name + PARTIAL))
+    for entry in folder.iterdir():
+        if entry.is_dir() and not entry.is_symlink():
+            shutil.rmtree(entry)
+        elif entry.name != LOCK:
+            entry.unlink()
+    (folder / LOCK).unlink(missing_ok=True)
+    folder.rmdir()
+    files.fsync_path(folder.parent)
+
+
+class _Window(io.RawIOBase):
+    """At most ``length`` bytes of a file, from where it stands."""
 
     def __init__(self, file: BinaryIO, length: int) -> None:
         self._file = file
         self._left = length
 
-    def read(self, size: int = -1) -> bytes:
-        size = self._left if size < 0 else min(size, self._left)
-        data = self._file.read(size)
-        self._left -= len(data)
-        return data
+    def readable(self) -> bool:
+        return True
 
-    def __getattr__(self, name: str) -> object:
-        return getattr(self._file, name)
+    def readinto(self, buffer: WriteableBuffer, /) -> int:
+        data = self._file.read(min(self._left, memoryview(buffer).nbytes))
+        memoryview(buffer).cast("B")[: len(data)] = data
+        self._left -= len(data)
+        return len(data)

@@ -10,6 +10,8 @@ from naap_ops.storage.base import Storage
 
 def open_storage(where: str, *, base: Path | None = None) -> Storage:
     """The storage behind ``where``: a folder (relative to ``base``). Raises StorageError for what no backend serves."""
+    if not where.strip():
+        raise StorageError(url=repr(where), reason="names no place", hint="Give --repo a path.")
     scheme, separator, _ = where.partition("://")
     if not separator:
         from naap_ops.storage.local import LocalStorage

@@ -220,10 +220,8 @@ def verify(call: Call, id: str, grade: str = "read") -> dict[str, Any]:
         report = call.app.verify(backup, grade)
     if not report.sound:
         raise BackupDamaged(id=backup.id, problems="; ".join(report.problems[:10]))
-    rows = f", {report.rows:,} rows" if grade != "hash" else ""
-    call.say(
-        f"backup {backup.id} is sound at grade {grade}: {report.files} files, {size(report.bytes)}{rows}, {report.seconds:.1f} s"
-    )
+    found = f"{report.files} files, {size(report.bytes)}" + (f", {report.rows:,} rows" if grade != "hash" else "")
+    call.say(f"backup {backup.id} is sound at grade {grade}: {found}, {report.seconds:.1f} s")
     return {**dataclasses.asdict(report), "ok": report.sound}
 
 

@@ -1,7 +1,7 @@
 """What every task has in common: shared flags, human text and JSON, questions, exit codes.
 
-A task's body gets a :class:`Call` and returns the object that ``--json`` prints. Failures are OpsError and become exit codes here and
-nowhere else.
+A task's body gets a :class:`Call` and returns the object that ``--json`` prints. Failures are OpsError and become exit codes
+here and nowhere else.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ from naap_ops.backup.reading import Unreadable, read_file
 
 
 class CustomEngine:
-    """pg_dump -Fc. Locally pg_dump writes the file itself, so that the table of contents gets offsets and a restore can be parallel."""
+    """pg_dump -Fc. Here pg_dump writes the file itself: its table of contents then has the offsets a parallel restore needs."""
 
     name = "custom"
     parallel = False

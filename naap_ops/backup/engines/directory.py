@@ -98,7 +98,7 @@ class _Reader:
 
 
 def _facts(readings: dict[str, Reading], job: ReadJob) -> ArchiveFacts:
-    """Bring the readings and the table of contents together: every table's rows must have their file, and the other way round."""
+    """Hold the readings against the table of contents: every table's rows must have their file, and the other way round."""
     assert job.tools is not None
     entries = listed(job.tools, job.folder / job.archive)
     facts = ArchiveFacts(readings=readings)

@@ -11,13 +11,15 @@ if TYPE_CHECKING:
     from psycopg import Connection
 
 _TABLES: LiteralString = f"""
-select c.oid::bigint, n.nspname, c.relname, c.relkind::text, pg_get_userbyid(c.relowner), c.relpages::bigint
+select c.oid::bigint, n.nspname, c.relname, c.relkind::text, pg_get_userbyid(c.relowner), c.relpages::bigint,
+  case when c.relispartition then (select inhparent::bigint from pg_inherits where inhrelid = c.oid) end,
+  exists (select from pg_depend where classid = 'pg_class'::regclass and objid = c.oid and deptype = 'e')
 from pg_class c join pg_namespace n on n.oid = c.relnamespace
 where c.relkind in ('r', 'p') and c.relpersistence <> 't' and {USER_SCHEMA} order by n.nspname, c.relname
 """
 
-# What pg_dump writes as entries of their own for a table, as (catalog, oid): indexes, constraints, defaults, triggers, policies, rules,
-# extended statistics, and the sequences it owns.
+# What pg_dump writes as entries of their own for a table, as (catalog, oid): indexes, constraints, defaults, triggers,
+# policies, rules, extended statistics, and the sequences it owns.
 _BELONGINGS: LiteralString = f"""
 with t as (
   select c.oid from pg_class c join pg_namespace n on n.oid = c.relnamespace where c.relkind in ('r', 'p') and {USER_SCHEMA}
@@ -39,7 +41,10 @@ select t.oid::bigint, b.catalog::oid::bigint, b.oid::bigint from t join (
 
 @dataclass(frozen=True)
 class Table:
-    """``kind`` is pg_class.relkind (``p`` is partitioned and holds no rows itself); ``pages`` an estimate, 8 KiB each."""
+    """``kind`` is pg_class.relkind (``p`` is partitioned and holds no rows itself); ``pages`` an estimate, 8 KiB each.
+
+    ``partition_of`` is the oid of the table it is a partition of. ``of_extension``: made by an extension, so pg_dump leaves it.
+    """
 
     oid: int
     schema: str
@@ -47,6 +52,8 @@ class Table:
     kind: str
     owner: str
     pages: int
+    partition_of: int | None = None
+    of_extension: bool = False
 
     @property
     def qualified(self) -> str:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import tempfile
+import threading
 from contextlib import closing
 from pathlib import Path
 
@@ -76,13 +79,44 @@ def test_a_stopped_server_keeps_its_data_and_a_killed_one_recovers(bindir: Path,
         assert answer(scratch, "SELECT n FROM kept") == 7
 
 
-def test_a_work_folder_with_a_long_name_gets_a_short_socket(bindir: Path, tmp_path: Path) -> None:
-    deep = tmp_path / ("long " * 20).strip() / ("é" * 60)
-    with ScratchServer(bindir, deep) as scratch:
+def test_a_killed_server_waits_for_its_last_child(bindir: Path, tmp_path: Path) -> None:
+    with ScratchServer(bindir, tmp_path) as scratch, closing(connect(scratch.info)) as connection:
+        child = connection.info.backend_pid
+        os.kill(child, signal.SIGSTOP)
+        scratch.kill()
+        wake = threading.Timer(0.5, os.kill, (child, signal.SIGCONT))
+        wake.start()
+        scratch.start()
+        wake.join()
         assert answer(scratch, "SELECT 1") == 1
-        socket_dir = scratch.socket_dir
-        assert len(os.fsencode(socket_dir)) < 90
-    assert not socket_dir.exists()
+
+
+@needs_root
+def test_a_temporary_folder_out_of_reach_is_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tmp_path.chmod(0o700)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    who = unprivileged.account()
+    place = unprivileged.temporary_place(who)
+    try:
+        assert not place.is_relative_to(tmp_path)
+        assert who.can_write(place)
+        assert list(tmp_path.iterdir()) == []
+    finally:
+        place.rmdir()
+
+
+def test_a_work_folder_with_a_long_name_gets_a_short_socket(bindir: Path) -> None:
+    base = unprivileged.temporary_place(unprivileged.account())
+    try:
+        deep = base / ("long " * 20).strip() / ("é" * 60)
+        with ScratchServer(bindir, deep) as scratch:
+            assert scratch.place.is_relative_to(deep)
+            assert answer(scratch, "SELECT 1") == 1
+            socket_dir = scratch.socket_dir
+            assert len(os.fsencode(socket_dir)) < 90
+        assert not socket_dir.exists()
+    finally:
+        shutil.rmtree(base)
 
 
 @needs_root

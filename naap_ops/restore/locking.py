@@ -1,0 +1,66 @@
+"""One restore of a database at a time: an advisory lock keyed by its name, in the maintenance database.
+
+Session level, so that it dies with its holder. The holding session also carries out CREATE DATABASE, which the server finishes
+even when its client is killed: the lock then lasts as long as that does, and whoever comes next sees the result.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from typing import TYPE_CHECKING
+
+from naap_ops import clock
+from naap_ops.errors import Busy
+
+if TYPE_CHECKING:
+    from naap_ops.postgres.conninfo import ConnInfo
+    from naap_ops.postgres.session import Connection
+
+_TARGET = "hashtextextended('naap_ops restore ' || %s, 0)"
+_MAKING = "hashtextextended('naap_ops aside', 0)"
+
+_HOLDER = f"""
+select a.pid, a.usename, a.application_name, coalesce(a.client_addr::text, 'local'), a.backend_start
+from pg_locks l join pg_stat_activity a on a.pid = l.pid
+where l.locktype = 'advisory' and l.granted and l.objsubid = 1
+  and l.database = (select oid from pg_database where datname = current_database())
+  and (l.classid::bigint << 32 | l.objid::bigint) = {_TARGET}
+"""
+
+
+def application_name() -> str:
+    """``naap_ops restore 4711@host``, cut to what PostgreSQL keeps (63 bytes)."""
+    return f"naap_ops restore {os.getpid()}@{socket.gethostname()}"[:63]
+
+
+@contextmanager
+def target_lock(info: ConnInfo, target: str) -> Iterator[Connection]:
+    """The maintenance session that holds the lock of database ``target``. Raises Busy, naming the holder."""
+    from naap_ops.postgres.session import maintenance
+
+    with closing(maintenance(info, avoid=(target,), application_name=application_name())) as session:
+        if session.execute(f"select pg_try_advisory_lock({_TARGET})", [target]).fetchone() != (True,):
+            raise Busy(what=f"a restore of {target!r}", holder=_holder(session, target))
+        yield session
+
+
+@contextmanager
+def making(session: Connection) -> Iterator[None]:
+    """Held between the creation of an aside database and its mark: nobody takes an unmarked one for a leftover meanwhile."""
+    session.execute(f"select pg_advisory_lock({_MAKING})")
+    try:
+        yield
+    finally:
+        if not session.broken:
+            session.execute(f"select pg_advisory_unlock({_MAKING})")
+
+
+def _holder(session: Connection, target: str) -> str:
+    row = session.execute(_HOLDER, [target]).fetchone()
+    if row is None:
+        return "it has just ended"
+    pid, user, application, address, since = row
+    return f"{application or 'a session'} (server process {pid}, user {user}, from {address}, since {clock.iso(since)})"

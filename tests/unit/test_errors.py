@@ -1,0 +1,72 @@
+"""The tree of failures, and that DESIGN.md's table of exit codes says the same."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+import re
+from pathlib import Path
+from string import Formatter
+
+import pytest
+
+import naap_ops
+from naap_ops import redact
+from naap_ops.errors import CommandFailed, OpsError, ServerUnreachable, tree
+
+for _module in pkgutil.walk_packages(naap_ops.__path__, "naap_ops."):
+    if not _module.name.endswith("__main__"):
+        importlib.import_module(_module.name)  # failures defined beside their use belong to the tree too
+
+CLASSES = tree()
+DESIGN = Path(__file__).parents[2] / "DESIGN.md"
+SUCCESS = (0, "ok")
+
+
+def table() -> dict[int, str]:
+    section = DESIGN.read_text().split("## 6. Exit codes")[1].split("\n## ")[0]
+    return {int(code): name for code, name in re.findall(r"^\| (\d+) \| (\w+) \|", section, re.MULTILINE)}
+
+
+def filled(kind: type[OpsError]) -> OpsError:
+    fields = {name for text in (kind.message, kind.hint) for _, name, _, _ in Formatter().parse(text) if name}
+    return kind(**{name: f"<{name}>" for name in fields})
+
+
+@pytest.mark.parametrize("kind", CLASSES, ids=lambda kind: kind.__name__)
+def test_every_failure_tells_its_facts_and_stands_in_the_table(kind: type[OpsError]) -> None:
+    error = filled(kind)
+    assert table()[error.exit_code] == error.name
+    assert all(f"<{name}>" in error.text for _, name, _, _ in Formatter().parse(kind.message) if name)
+    assert error.as_dict() == {
+        "error": kind.__name__,
+        "code": error.exit_code,
+        "message": error.text,
+        "hint": error.advice,
+    }
+    assert str(error) == error.text
+
+
+def test_every_code_of_the_table_has_its_failure() -> None:
+    in_code = {(kind.exit_code, kind.name) for kind in CLASSES} | {SUCCESS}
+    assert in_code == set(table().items())
+
+
+@pytest.mark.parametrize("kind", [k for k in CLASSES if k.exit_code not in (1, 13, 17, 18, 19, 130)], ids=lambda k: k.__name__)
+def test_every_failure_that_can_be_helped_has_a_hint(kind: type[OpsError]) -> None:
+    assert filled(kind).advice
+
+
+def test_a_hint_for_the_case_replaces_the_general_one() -> None:
+    assert ServerUnreachable(address="h", reason="r", hint="Start it.").advice == "Start it."
+
+
+def test_braces_in_facts_are_taken_as_they_are() -> None:
+    assert "{x} {0}" in CommandFailed(tool="pg_dump", argv="pg_dump {x}", status=1, stderr="{x} {0}").text
+
+
+@pytest.mark.usefixtures("_no_lasting_secrets")
+def test_secrets_are_in_no_text_of_a_failure() -> None:
+    redact.register("hunter2!")
+    error = CommandFailed(tool="psql", argv="psql hunter2!", status=1, stderr="FATAL: hunter2! is wrong", hint="try hunter2!")
+    assert "hunter2!" not in f"{error} {error.text} {error.advice} {error.as_dict()} {error.args}"

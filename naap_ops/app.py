@@ -121,7 +121,7 @@ class App:
     def plan(self, request: BackupRequest, target: Target) -> Plan:
         """What :meth:`back_up` would do, by the same code up to the first write."""
         source = Source(target.info, target.server, target.tools)
-        with Sessions(target.info) as sessions:
+        with Sessions(target.info, request.lock_wait_timeout) as sessions:
             return prepare(request, source, sessions.facts(), clock.now())
 
     def back_up(self, request: BackupRequest, target: Target) -> Backup:

@@ -30,6 +30,13 @@ class OpsError(Exception):
         return {"error": type(self).__name__, "code": self.exit_code, "message": self.text, "hint": self.advice}
 
 
+class InternalError(OpsError):
+    """A bug of ours. Fields: ``kind`` (class of the exception) and ``text``."""
+
+    message = "{kind}: {text}\nThis is a bug of naap_ops."
+    hint = "Run it again with NAAP_OPS_DEBUG=1 to see where, and report it."
+
+
 # --- usage and settings -------------------------------------------------------------------------------------------
 
 
@@ -211,10 +218,21 @@ class CommandFailed(OpsError):
 
 
 class Partial(OpsError):
+    """Some of several. Fields: ``done`` (the JSON objects of those that succeeded) and ``failed`` (errors by name)."""
+
     exit_code = 21
     name = "partial"
-    message = "{failed} of {total} failed: {which}"
+    message = "{count} of {total} failed: {which}"
     hint = "The others are done. Run again for the failed ones."
+
+    def __init__(self, *, done: list[dict[str, Any]], failed: dict[str, OpsError]) -> None:
+        which = "; ".join(f"{name}: {error.text}" for name, error in failed.items())
+        super().__init__(done=done, failed=failed, count=len(failed), total=len(failed) + len(done), which=which)
+
+    def as_dict(self) -> dict[str, Any]:
+        """With ``done`` and ``failed``, so that a script knows what it has."""
+        failed = {name: error.as_dict() for name, error in self.fields["failed"].items()}
+        return {**super().as_dict(), "done": self.fields["done"], "failed": failed}
 
 
 class Interrupted(OpsError):

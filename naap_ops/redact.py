@@ -10,8 +10,15 @@ import re
 MASK = "***"
 
 _known: set[str] = set()
-_URL_PASSWORD = re.compile(r"(?<=://)([^:/?#@\s]*):([^@\s/?#]*)(?=@)")
-_KEYWORD = re.compile(r"(?i)\b((?:pg)?(?:ssl)?password|api_key|secret[a-z_]*)=([^\s&'\"]+)")
+# Up to the last @ of the word, because people write passwords with @ / # ? in them. What reads as a port is no password; a
+# double quote before punctuation ends a JSON string. The limit keeps long lines from being searched over and over.
+_URL_PASSWORD = re.compile(r"""(?<=://)([^:/?#@\s]*):(?!\d{1,5}(?:[/?#\s"',;)\]}>]|$))(?:[^\s"]|"(?![,:}\]\s]|$)){0,999}(?=@)""")
+# As in libpq's conninfo, shells, .env files and query strings; the value may be quoted.
+_KEYWORD = re.compile(
+    r"((?<![a-z_])[a-z_]*(?:password|secret[a-z_]*|api_?key|token)[ \t]*=(?:[ \t]+(?![a-z_]+[ \t]*=))?)"
+    r"""('(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|(?:[^\s&'"]|['"](?![\s,;)\]}]|$))+)""",
+    re.IGNORECASE,
+)
 
 
 def register(secret: str | None) -> None:
@@ -25,7 +32,7 @@ def text(value: str) -> str:
     for secret in sorted(_known, key=len, reverse=True):
         value = value.replace(secret, MASK)
     value = _URL_PASSWORD.sub(rf"\1:{MASK}", value)
-    return _KEYWORD.sub(rf"\1={MASK}", value)
+    return _KEYWORD.sub(rf"\1{MASK}", value)
 
 
 def argv(words: list[str]) -> list[str]:

@@ -26,18 +26,26 @@ _MANIFEST = "manifest.json"
 
 
 def measure(options: Options) -> list[Line]:
-    lines = []
+    lines: list[Line] = []
     for major in options.each_major(*_MAJORS):
-        with Lab(options, major, size_mb=_SIZE_MB) as lab, ThreadPoolExecutor(options.jobs) as pool:
-            taken = [(name, _backup(lab, *name)) for name in _combinations(lab)]
-            places = {name: [p for p in _files(folder) if p.name != _MANIFEST] for name, folder in taken}
-            found = pool.map(lambda each: _found(lab, each[1], places[each[0]], str(each[0])), taken)
-            for (name, _), count in zip(taken, found, strict=True):
-                lines.append(_line(f"{name[0]}, {name[1]}, PostgreSQL {major}", count))
-            folder = taken[0][1]
-            count = _found(lab, folder, [folder / _MANIFEST], "manifest")
-            lines.append(_line(f"in the manifest itself, PostgreSQL {major}", count))
+        with Lab(options, major, size_mb=_SIZE_MB) as lab:
+            lines += _one(lab)
     return lines
+
+
+def _one(lab: Lab) -> list[Line]:
+    folders = {name: _backup(lab, *name) for name in _combinations(lab)}
+
+    def found(name: tuple[str, str]) -> int:
+        files = [path for path in _files(folders[name]) if path.name != _MANIFEST]
+        return _found(lab, folders[name], files, " ".join(name))
+
+    with ThreadPoolExecutor(lab.options.jobs) as pool:
+        counts = list(pool.map(found, folders))
+    lines = [_line(f"{', '.join(name)}, PostgreSQL {lab.major}", count) for name, count in zip(folders, counts, strict=True)]
+    folder = next(iter(folders.values()))
+    count = _found(lab, folder, [folder / _MANIFEST], "manifest")
+    return [*lines, _line(f"in the manifest itself, PostgreSQL {lab.major}", count)]
 
 
 def _line(what: str, count: int) -> Line:

@@ -42,7 +42,8 @@ where s.application_name <> %(name)s and s.wait_event_type = 'Lock' and exists (
 # The last resort: whoever has a table of this database for himself.
 _EXCLUSIVE: LiteralString = f"""
 {_WHO} from (select coalesce(pid, 0) from pg_locks where locktype = 'relation' and granted and mode = 'AccessExclusiveLock'
-  and database = (select oid from pg_database where datname = current_database()) and pid is distinct from pg_backend_pid()) as p(pid)
+  and database = (select oid from pg_database where datname = current_database())
+  and pid is distinct from pg_backend_pid()) as p(pid)
 left join pg_stat_activity s on s.pid = p.pid
 """
 

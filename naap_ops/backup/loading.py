@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+import secrets
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -16,7 +17,7 @@ from naap_ops.backup import toc
 from naap_ops.backup.engines.base import listed
 from naap_ops.backup.engines.script import piped
 from naap_ops.backup.manifest import Manifest, TableFact
-from naap_ops.backup.reading import read_stream
+from naap_ops.backup.reading import Unreadable, read_stream
 from naap_ops.backup.sections import ROWS, Sections
 from naap_ops.errors import BackupDamaged, CommandFailed
 
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 FAST_SESSION = {"synchronous_commit": "off", "maintenance_work_mem": "256MB"}
 
 
-# Makes a consumer of a script's bytes out of psql's input.
+# Makes a consumer of a script's bytes out of psql's input; after the last piece the consumer gets an empty one.
 Sink = Callable[[bytes], None]
 Through = Callable[[Sink], Sink]
 
@@ -157,36 +158,47 @@ def _list_file(content: bytes | None) -> Iterator[list[str]]:
 
 
 def load_script(
-    path: Path,
-    tools: Toolset,
-    info: ConnInfo,
-    session: Mapping[str, str],
-    *,
-    before: bytes = b"BEGIN;\n",
-    after: bytes = b"COMMIT;\n",
-    through: Through | None = None,
+    path: Path, tools: Toolset, info: ConnInfo, session: Mapping[str, str], *, through: Through | None = None
 ) -> None:
-    """Feed a script to psql in one transaction that ends only if all of it was sent. Raises CommandFailed, Unreadable.
+    """Feed a script to psql in one transaction. Raises CommandFailed, Unreadable.
 
-    The transaction is written out, as ``--single-transaction`` commits at end of input: cut off anywhere, nothing stays.
-    ``through`` makes a consumer of the script's bytes out of psql's input; None feeds them as they are.
+    The transaction is written out, as ``--single-transaction`` commits at end of input: cut off anywhere, nothing stays. A
+    script that ends inside a string or a comment would swallow the COMMIT unnoticed: so the server is asked to confirm.
     """
-    command = tools.command(
-        "psql", ["-X", "-q", "--no-password", "-v", "ON_ERROR_STOP=1", "-f", "-"], info.with_settings(session)
-    )
-    with process.start(command.argv, env=command.env, stdin=process.PIPE) as child:
+    confirmation = f"naap_ops {secrets.token_hex(8)}"
+    seen: list[str] = []
+    words = ["-X", "-q", "--no-password", "-v", "ON_ERROR_STOP=1", "-f", "-"]
+    command = tools.command("psql", words, info.with_settings(session))
+    with process.start(
+        command.argv,
+        env=command.env,
+        stdin=process.PIPE,
+        on_stderr=lambda line: seen.append(line) if confirmation in line else None,
+    ) as child:
 
         def sink(piece: bytes) -> None:
             child.stdin.write(piece)
 
-        try:
-            sink(command.preamble + before)
-            read_stream(path, sink if through is None else through(sink))
-            sink(after)
+        with contextlib.suppress(BrokenPipeError):  # psql stopped at an error, which its status tells
+            sink(command.preamble + b"BEGIN;\n")
+            if through is None:
+                read_stream(path, sink)
+            else:
+                consume = through(sink)
+                read_stream(path, consume)
+                consume(b"")
+            sink(_COMMIT.format(confirmation).encode())
             child.stdin.close()
-        except BrokenPipeError:
-            pass  # psql stopped at an error, which its status tells
         child.check()
+    if not seen:
+        raise Unreadable(detail=f"{path.name} ends inside a statement, a string or a comment: nothing of it was kept")
+
+
+_COMMIT = """
+COMMIT;
+SET client_min_messages = warning;
+DO $naap_ops$ BEGIN RAISE WARNING '{}'; END $naap_ops$;
+"""
 
 
 @dataclass(frozen=True)

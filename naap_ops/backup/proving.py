@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from naap_ops.backup.engines.base import LOST
 from naap_ops.backup.loading import LoadOptions, load
 from naap_ops.backup.manifest import Manifest
 from naap_ops.errors import CommandFailed, Refused
@@ -20,11 +21,11 @@ if TYPE_CHECKING:
     from naap_ops.postgres.session import Connection
     from naap_ops.postgres.tools import Toolset
 
-# What a server lacks that is no part of any dump: collations of its build, tablespaces, libraries, memory for locks.
+# What a server lacks that is no part of any dump: collations of its build, tablespaces, libraries, memory for locks, itself.
 _LACKING = re.compile(
     r'collation "[^"]*"(?:\."[^"]*")? for encoding "[^"]*" does not exist|ICU is not supported in this build'
     r'|tablespace "[^"]*" does not exist|could not access file "[^"]*"|extension "[^"]*" is not available'
-    r"|unrecognized configuration parameter|out of shared memory|No space left on device"
+    r"|unrecognized configuration parameter|out of shared memory|No space left on device|" + LOST.pattern
 )
 # What can fail for rows that are sound, where text sorts and compares otherwise.
 _LOCALE = re.compile(r"violates (?:check|partition) constraint|empty range bound|no partition of relation")

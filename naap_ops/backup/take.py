@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -12,16 +13,19 @@ import naap_ops
 from naap_ops import clock, files, process, resources
 from naap_ops.backup import manifest as manifests
 from naap_ops.backup.engines import engine
-from naap_ops.backup.engines.base import ArchiveFacts, DumpJob, Engine, Relation, choose_compression, diagnose
+from naap_ops.backup.engines.base import ArchiveFacts, DumpJob, Engine, choose_compression, diagnose
+from naap_ops.backup.inway import LockWatch
 from naap_ops.backup.manifest import FileFact, Manifest, Scope, TableFact
-from naap_ops.backup.reading import Reading
+from naap_ops.backup.reading import Reading, Unreadable
 from naap_ops.backup.repository import Backup, Repository, new_id
 from naap_ops.backup.request import BackupRequest, resolve
-from naap_ops.backup.snapshot import Facts, LockWatch, Sessions, application_name
-from naap_ops.errors import Blocked, CommandFailed
+from naap_ops.backup.snapshot import Facts, Sessions, application_name
+from naap_ops.errors import Blocked, CommandFailed, OpsError, UsageError
 from naap_ops.events import Events
+from naap_ops.storage.base import translated
 
 if TYPE_CHECKING:
+    from naap_ops.postgres.catalog.tables import Table
     from naap_ops.postgres.conninfo import ConnInfo
     from naap_ops.postgres.session import ServerInfo
     from naap_ops.postgres.tools import Toolset
@@ -47,7 +51,7 @@ class Plan:
     """What a backup would do: printed by a dry run, carried out by :func:`take`."""
 
     scope: Scope
-    tables: Sequence[Relation]
+    tables: Sequence[Table]
     compression: str
     archive: str
 
@@ -59,7 +63,7 @@ def take(request: BackupRequest, source: Source, repository: Repository, events:
     """
     began = clock.monotonic()
     started = clock.now()
-    with Sessions(source.info) as sessions:
+    with Sessions(source.info, request.lock_wait_timeout) as sessions:
         for name in repository.sweep(request.alias):
             events.emit("backup.swept", name=name)
         facts = sessions.facts()
@@ -69,11 +73,14 @@ def take(request: BackupRequest, source: Source, repository: Repository, events:
         staging = repository.begin(request.alias, id)
         try:
             archive = _dump(request, source, sessions, facts, plan, staging.path, events)
+            _demand_rows(request, source, plan, archive)
             manifest = _manifest(request, source, facts, plan, archive, id, started)
             manifest = _finish(manifest, staging, clock.monotonic() - began)
             staging.publish(manifests.FILE_NAME, manifest.to_json())
-        except BaseException:
+        except BaseException as error:
             staging.abandon()
+            if isinstance(error, OSError):
+                raise _write_failure(error, staging.path) from error
             raise
     events.emit("backup.done", id=id)
     return Backup(request.alias, id, repository.storage, manifest)
@@ -87,7 +94,7 @@ def prepare(request: BackupRequest, source: Source, facts: Facts, moment: Any) -
     return Plan(scope, _in_scope(scope, facts), compression, name)
 
 
-def _in_scope(scope: Scope, facts: Facts) -> list[Relation]:
+def _in_scope(scope: Scope, facts: Facts) -> list[Table]:
     if scope.tables:
         return [t for t in facts.tables if t.qualified in scope.tables]
     return [t for t in facts.tables if not scope.schemas or t.schema in scope.schemas]
@@ -111,8 +118,8 @@ def _dump(
         tables=facts.tables,
         events=events,
     )
-    with ThreadPoolExecutor(1) as beside, LockWatch(sessions.guard, waiting) as watch:
-        globals_sql = beside.submit(_globals, source, folder)
+    with ThreadPoolExecutor(1) as beside, sessions.watch(waiting) as watch:
+        globals_sql = beside.submit(_globals, source, folder, request.lock_wait_timeout)
         try:
             archive = engine(request.format).dump(job)
             if needs_structure(request.kind, plan.scope):
@@ -134,18 +141,44 @@ def _custom() -> Engine:
 
 
 def _explained(error: CommandFailed, folder: Path, source: Source, watch: LockWatch) -> Exception:
-    found = diagnose(error, folder, source.server.user)
+    found = diagnose(error, folder, source.info.address, source.server.user)
     if isinstance(found, Blocked):
-        return Blocked(what="pg_dump", blockers="; ".join(watch.blockers) or found.fields["blockers"])
+        culprits = watch.culprits(waited=not found.fields["queue_met"])
+        return Blocked(what="pg_dump", blockers=culprits or found.fields["blockers"])
     return found
 
 
-def _globals(source: Source, folder: Path) -> None:
+def _write_failure(error: OSError, folder: Path) -> OpsError:
+    if error.errno == errno.E2BIG:
+        return UsageError(detail="so many tables do not fit on pg_dump's command line: choose whole schemas")
+    return translated(folder, error)
+
+
+def _globals(source: Source, folder: Path, patience: float) -> None:
     """Roles and tablespaces of the cluster, without passwords: managed services show no pg_authid."""
-    words = ["--globals-only", "--no-role-passwords", "--no-password"]
-    command = source.tools.command("pg_dumpall", words, source.info)
+    from psycopg.conninfo import make_conninfo
+
+    # Without --database it wants to connect to postgres or template1. Its own lock timeout is for pg_dump only.
+    database = make_conninfo("", dbname=source.info.dbname)
+    words = ["--globals-only", "--no-role-passwords", "--no-password", f"--database={database}"]
+    session = source.info.with_settings({"lock_timeout": f"{int(patience * 1000)}ms"})
+    command = source.tools.command("pg_dumpall", words, session)
     _, output, _ = process.run(command.argv, env=command.env, input=command.preamble or None)
     files.write_durably(folder / GLOBALS, output)
+
+
+def _demand_rows(request: BackupRequest, source: Source, plan: Plan, archive: ArchiveFacts) -> None:
+    """Every table that was asked for must have its rows in the archive. Raises Unreadable.
+
+    Not a standby's unlogged tables, which are empty there, and not an extension's, which are the extension's to fill.
+    """
+    if request.kind == "schema" or source.server.in_recovery:
+        return
+    excluded = set(plan.scope.exclude_table_data)
+    wanted = [t for t in plan.tables if t.kind == "r" and not t.of_extension and t.qualified not in excluded]
+    missing = [t.qualified for t in wanted if t.oid not in archive.rows]
+    if missing:
+        raise Unreadable(detail=f"pg_dump left out the rows of {', '.join(missing[:5])} ({len(missing)} tables)")
 
 
 def _manifest(

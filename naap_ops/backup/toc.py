@@ -18,7 +18,7 @@ PG_NAMESPACE = 2615
 
 @dataclass(frozen=True)
 class Entry:
-    """One entry. ``text`` is ``DESC schema name owner`` (schema ``-`` for none)."""
+    """One entry. ``text`` is ``DESC schema name owner`` (schema ``-`` for none). What is not UTF-8 is surrogate-escaped."""
 
     dump_id: int
     catalog: int
@@ -49,7 +49,7 @@ def parse(listing: str) -> list[Entry]:
 
 def use_list(entries: Iterable[Entry]) -> bytes:
     """A list file for ``pg_restore --use-list``."""
-    return "".join(entry.line + "\n" for entry in entries).encode()
+    return "".join(entry.line + "\n" for entry in entries).encode(errors="surrogateescape")
 
 
 def printable(name: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import signal
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
@@ -136,7 +137,9 @@ def _read(folder: Path, manifest: Manifest, tools: Toolset | None, jobs: int) ->
         if manifest.structure:
             engine("custom").read(ReadJob(tools, folder, manifest.structure, manifest.tables, jobs))
     except CommandFailed as error:
-        return 0, [f"pg_restore cannot read it: {error.fields['stderr']}"]
+        return 0, [f"pg_restore cannot read it: {_said(error)}"]
+    except OSError as error:
+        return 0, [f"it cannot be read: {error.strerror}"]
     except OpsError as error:
         if error.exit_code != BackupDamaged.exit_code:
             raise
@@ -161,6 +164,13 @@ def _restore(folder: Path, manifest: Manifest, scratch: Scratch, jobs: int) -> t
             prove_load(folder, manifest, tools, info, jobs=jobs)
             return check_rows(manifest, info, jobs), []
         except CommandFailed as error:
-            return 0, [f"it does not load: {error.fields['stderr']}"]
+            return 0, [f"it does not load: {_said(error)}"]
         except BackupDamaged as error:
             return 0, [str(error.fields["problems"])]
+
+
+def _said(error: CommandFailed) -> str:
+    """What the tool had against the backup. Raises the error itself when somebody ended the tool: that says nothing."""
+    if error.fields["status"] in (-signal.SIGINT, -signal.SIGTERM, -signal.SIGKILL):
+        raise error
+    return str(error.fields["stderr"])

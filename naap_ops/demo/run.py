@@ -9,7 +9,7 @@ from importlib.resources import files as package_files
 from pathlib import Path
 from typing import Any, Self
 
-from naap_ops import clock
+from naap_ops import clock, restores
 from naap_ops.app import App
 from naap_ops.errors import OpsError, Refused
 from naap_ops.events import Events
@@ -69,7 +69,7 @@ def _course(server: ConnInfo, folder: Path, say: Say) -> dict[str, Any]:
     say("migration 20261121090000_cleanup applied: a column, a table and a view dropped, rows deleted and rewritten\n")
 
     with _Client(info) as client:
-        restored = app.restore(backup, app.target(None), app.restore_options(), swap=True)
+        restored = restores.restore(app, backup, app.target(None), restores.Aim("swap"), restores.options(app))
     back = _digests(info)
     _table(before, after, back, say)
     same = before == back

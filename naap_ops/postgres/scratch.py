@@ -43,10 +43,8 @@ _SOCKET_NAME = ".s.PGSQL.65535.lock"
 _READY_SECONDS = 60.0
 _POLL_SECONDS = 0.005
 _REMOVE_SECONDS = 10.0
-_ATTEMPTS = 100
-_RETRY_SECONDS = 0.1
-# The port was taken between our look and the start; children of a killed postmaster have not noticed its death yet.
-_PASSING = ("could not create any TCP/IP sockets", "is still in use")
+_ATTEMPTS = 5
+_PORT_TAKEN = "could not create any TCP/IP sockets"  # between our look and the start
 _WORKDIR_MODE = 0o711  # when made here: the server's user must pass through it; what is below is private
 _CERTIFICATE_DAYS = "30"
 
@@ -95,8 +93,9 @@ class ScratchServer:
 
     def start(self) -> None:
         """Start the server and wait until it accepts connections. The first time, make its data directory."""
-        if self._child is not None:
+        if self.pid is not None:
             return
+        self.stop()
         if not self._prepared:
             self._prepare()
         for attempt in range(1, _ATTEMPTS + 1):
@@ -105,9 +104,8 @@ class ScratchServer:
                 self._launch()
                 break
             except CommandFailed as failure:
-                if attempt == _ATTEMPTS or not any(text in failure.text for text in _PASSING):
+                if attempt == _ATTEMPTS or _PORT_TAKEN not in failure.text:
                     raise
-            time.sleep(_RETRY_SECONDS)
         host = LOOPBACK if self._tcp else str(self.socket_dir)
         self.info = ConnInfo(
             host=host, port=self.port, user=self.superuser, dbname="postgres", password=self._password, source="scratch server"

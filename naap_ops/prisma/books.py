@@ -44,8 +44,14 @@ def books(connection: Connection) -> list[dict[str, Any]]:
     return found + _contract(connection)
 
 
+_MARKER = """
+select 2 = count(*) from pg_attribute a join pg_class c on c.oid = a.attrelid join pg_namespace n on n.oid = c.relnamespace
+where n.nspname = 'prisma_contract' and c.relname = 'marker' and c.relkind = 'r' and a.attname in ('space', 'core_hash')
+"""
+
+
 def _contract(connection: Connection) -> list[dict[str, Any]]:
-    if connection.execute("select to_regclass('prisma_contract.marker')").fetchone() == (None,):
+    if connection.execute(_MARKER).fetchone() != (True,):
         return []
     rows = connection.execute("select space, core_hash from prisma_contract.marker order by space").fetchall()
     return [

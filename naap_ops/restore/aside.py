@@ -20,7 +20,8 @@ from naap_ops.backup.loading import counting, differences, in_parallel
 from naap_ops.backup.manifest import TableFact
 from naap_ops.errors import OpsError
 from naap_ops.events import Events
-from naap_ops.postgres.databases import DatabaseProps, create, derived_name, drop, exists
+from naap_ops.postgres.databases import create, derived_name, drop, exists
+from naap_ops.postgres.properties import DatabaseProps
 from naap_ops.postgres.session import connect
 from naap_ops.restore import marks
 from naap_ops.restore.failures import server_errors
@@ -111,7 +112,7 @@ def _is_empty(info: ConnInfo, name: str) -> bool:
 
 
 def fill(source: Source, info: ConnInfo, options: RestoreOptions, events: Events) -> tuple[int, int]:
-    """Load ``source`` into the aside database of ``info``, analyse and count it: (tables, rows). Raises what is wrong with it."""
+    """Load ``source`` into the aside database of ``info``, analyse and count it: (tables, rows). Raises what is wrong."""
     events.emit("restore.step", name="load", text="loading")
 
     def loaded(tables: int, size: int) -> None:

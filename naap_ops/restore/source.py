@@ -1,4 +1,4 @@
-"""What a whole database is restored from: a contract, and the backup behind it. (The script has :mod:`naap_ops.restore.script`.)"""
+"""What a whole database is restored from: a contract, and the backup behind it. Scripts: :mod:`naap_ops.restore.script`."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ class BackupSource:
             yield f"tables without rows in the backup: {', '.join(scope.exclude_table_data)}"
 
     def load(self, info: ConnInfo, options: RestoreOptions, progress: Progress) -> None:
-        from naap_ops.restore.script import Restricted
+        from naap_ops.restore import restricted
 
         sizes = {Path(fact.path).name.split(".")[0]: fact.bytes for fact in self.manifest.files}
         done = [0, 0]
@@ -119,7 +119,7 @@ class BackupSource:
             privileges=options.privileges,
             session=options.session(),
             on_data=on_data,
-            through=Restricted.wrapper(self._tools) if self.manifest.format == "plain" else None,
+            through=restricted.wrapper(self._tools) if self.manifest.format == "plain" else None,
         )
         self._check.start()
         try:

@@ -29,9 +29,7 @@ if TYPE_CHECKING:
     from naap_ops.postgres.tools import Toolset
 
 
-def restore_into(
-    backup: Backup, info: ConnInfo, name: str, options: RestoreOptions, tools: Toolset, events: Events
-) -> Outcome:
+def restore_into(backup: Backup, info: ConnInfo, name: str, options: RestoreOptions, tools: Toolset, events: Events) -> Outcome:
     """Restore into the new database ``name``. It appears when it is whole.
 
     Raises Refused when it exists or the server cannot hold it, Busy, PrivilegeMissing, BackupDamaged, CommandFailed, NoSpace.

@@ -10,12 +10,17 @@ What holds for every backend, and is tested by one conformance suite (`tests/con
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import BinaryIO, Protocol
+
+from naap_ops.errors import NoSpace, OpsError, StorageError
+
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 @dataclass(frozen=True)
@@ -25,6 +30,12 @@ class ObjectInfo:
     key: str
     bytes: int
     modified: datetime
+
+
+def translated(where: Path, error: OSError) -> OpsError:
+    """A failure of the file system as a failure of storage: NoSpace where it is that, else StorageError."""
+    reason = error.strerror or str(error)
+    return NoSpace(where=where, reason=reason) if error.errno in _FULL else StorageError(url=where, reason=reason)
 
 
 class Staging(Protocol):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import io
 import os
 import shutil
@@ -14,21 +13,15 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, BinaryIO
 
 from naap_ops import files
-from naap_ops.errors import Busy, NoSpace, OpsError, StorageError
+from naap_ops.errors import Busy, StorageError
 from naap_ops.lock import FileLock
-from naap_ops.storage.base import ObjectInfo
+from naap_ops.storage.base import ObjectInfo, translated
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
 PARTIAL = ".partial"
 LOCK = ".lock"
-_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-
-
-def _translated(where: Path, error: OSError) -> OpsError:
-    reason = error.strerror or str(error)
-    return NoSpace(where=where, reason=reason) if error.errno in _FULL else StorageError(url=where, reason=reason)
 
 
 @contextlib.contextmanager
@@ -37,7 +30,7 @@ def _errors(where: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise _translated(where, error) from error
+        raise translated(where, error) from error
 
 
 class LocalStaging:

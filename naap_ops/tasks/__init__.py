@@ -4,6 +4,6 @@ from __future__ import annotations
 
 from invoke.collection import Collection
 
-from naap_ops.tasks import backup, config, demo
+from naap_ops.tasks import backup, config, demo, restore
 
-ns = Collection(config.config, demo.demo, backup=backup.collection)
+ns = Collection(config.config, demo.demo, backup=backup.collection, restore=restore.collection)

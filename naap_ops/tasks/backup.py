@@ -94,17 +94,18 @@ def _one(
 
 def _all(call: Call, parts: dict[str, list[str]], *, kind: str, label: str, dry_run: bool) -> dict[str, Any]:
     """Each database its own backup; a failure neither stops nor hides the others."""
-    done, failed = [], {}
-    for alias in call.app.loaded.aliases():
+    if call.database or call.url:
+        raise UsageError(detail="--all-databases takes the configured ones: leave out --database and --url")
+    done: list[dict[str, Any]] = []
+    failed: dict[str, OpsError] = {}
+    for alias in call.app.loaded.aliases() or [None]:
         try:
             done.append(_one(call, alias, parts, kind=kind, label=label, dry_run=dry_run))
         except OpsError as error:
-            call.note(f"{alias}: {error.text}")
-            failed[alias] = error
+            call.note(f"{alias or 'the database'}: {error.text}")
+            failed[alias or ""] = error
     if failed:
-        raise Partial(
-            failed=len(failed), total=len(failed) + len(done), which="; ".join(f"{a}: {e.text}" for a, e in failed.items())
-        )
+        raise Partial(done=done, failed=failed)
     return {"backups": done}
 
 

@@ -9,19 +9,21 @@ from __future__ import annotations
 import functools
 import inspect
 import json as jsonlib
+import os
 import signal
 import sys
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 
 from invoke.exceptions import Exit
 from invoke.parser.argument import Argument
 from invoke.tasks import Task
 
 from naap_ops import redact
-from naap_ops.errors import Interrupted, OpsError, Refused, UsageError
+from naap_ops.errors import InternalError, Interrupted, OpsError, Refused, UsageError
 from naap_ops.events import Events
 
 if TYPE_CHECKING:
@@ -48,6 +50,7 @@ class Call:
         self.quiet: bool = flags["quiet"]
         self.yes: bool = flags.get("yes", False)
         self.database: str | None = flags.get("database")
+        self.url: str | None = flags.get("url")
         self._flags = flags
         self._overrides: dict[str, Any] = {}
         self.events = Events()
@@ -73,12 +76,12 @@ class Call:
     def say(self, text: str) -> None:
         """A result for people: stdout, or stderr when stdout is for JSON."""
         if not self.quiet:
-            print(redact.text(text), file=sys.stderr if self.json else sys.stdout, flush=True)
+            _print(redact.text(text), sys.stderr if self.json else sys.stdout)
 
     def note(self, text: str) -> None:
         """A remark along the way, always on stderr."""
         if not self.quiet:
-            print(redact.text(text), file=sys.stderr, flush=True)
+            _print(redact.text(text), sys.stderr)
 
     def table(self, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         """Columns aligned, numbers to the right (a column whose name ends in a space)."""
@@ -151,19 +154,34 @@ def _execute(call: Call, body: Callable[[], dict[str, Any]]) -> None:
         _fail(call, error)
     except KeyboardInterrupt:
         _fail(call, Interrupted())
-    except BrokenPipeError:
-        raise Exit(code=0) from None
+    except Exception as error:  # noqa: BLE001 - nothing is swallowed: it becomes exit code 1
+        if os.environ.get("NAAP_OPS_DEBUG") == "1":
+            _print(redact.text(traceback.format_exc()), sys.stderr)
+        _fail(call, InternalError(kind=type(error).__name__, text=error))
     if call.json:
-        print(jsonlib.dumps(result, ensure_ascii=False, default=str), flush=True)
+        _print_json(result)
 
 
 def _fail(call: Call, error: OpsError) -> NoReturn:
-    print(f"naap_ops: {error.text}", file=sys.stderr)
+    _print(f"naap_ops: {error.text}", sys.stderr)
     if error.advice:
-        print(f"  {error.advice}", file=sys.stderr)
+        _print(f"  {error.advice}", sys.stderr)
     if call.json:
-        print(jsonlib.dumps(error.as_dict(), ensure_ascii=False), flush=True)
+        _print_json(error.as_dict())
     raise Exit(code=error.exit_code)
+
+
+def _print_json(result: dict[str, Any]) -> None:
+    _print(jsonlib.dumps(result, ensure_ascii="utf" not in (sys.stdout.encoding or "").lower(), default=str), sys.stdout)
+
+
+def _print(text: str, stream: TextIO) -> None:
+    """Print what the stream can show of ``text``. A reader who has left (``| head``) does not end the work."""
+    encoding = stream.encoding or "utf-8"
+    try:
+        print(text.encode(encoding, "backslashreplace").decode(encoding), file=stream, flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 @contextmanager
@@ -173,7 +191,9 @@ def _terminable() -> Iterator[None]:
     def interrupt(*_: object) -> NoReturn:
         raise KeyboardInterrupt
 
-    before = {number: signal.signal(number, interrupt) for number in (signal.SIGTERM, signal.SIGHUP)}
+    # What the caller has set to be ignored stays so: nohup.
+    numbers = [number for number in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(number) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, interrupt) for number in numbers}
     try:
         yield
     finally:

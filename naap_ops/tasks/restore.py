@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from invoke.collection import Collection
 
-from naap_ops.errors import UsageError
 from naap_ops.tasks.command import Call, command, number, one_of
-from naap_ops.tasks.progress import progress, size
+from naap_ops.tasks.progress import progress
 
 if TYPE_CHECKING:
     from naap_ops.restore.outcome import Outcome
@@ -27,6 +26,7 @@ if TYPE_CHECKING:
     table="only this table (schema.table), into the live database, in one transaction",
     file="a plain SQL script instead of a backup; .gz and .zst too (with --into or --swap)",
     jobs="parallel jobs of pg_restore",
+    partial="allow a swap although the backup holds a part of the database only",
     no_owner="everything belongs to the connecting role",
     no_privileges="leave out GRANTs",
     dry_run="say what would be done, touch nothing",
@@ -41,6 +41,7 @@ def run(
     table: str | None = None,
     file: str | None = None,
     jobs: int | None = None,
+    partial: bool = False,
     no_owner: bool = False,
     no_privileges: bool = False,
     dry_run: bool = False,
@@ -50,23 +51,24 @@ def run(
 
     Example: invoke restore --backup pre_migration --swap
     """
-    what = one_of({"swap": swap, "into": into, "schema": schema, "tenant": tenant, "table": table})
-    if file and what not in ("swap", "into"):
-        raise UsageError(detail="a script is restored whole: give --into NAME or --swap")
+    from naap_ops import restores
+
+    flags = {"swap": swap, "into": into, "schema": schema, "tenant": tenant, "table": table}
+    what = one_of(flags)
     call.override(restore__jobs=number("--jobs", jobs))
-    app = call.app
-    target = app.target(call.database)
-    options = app.restore_options(owner=not no_owner, privileges=not no_privileges)
-    source = Path(file) if file else app.repository.find(backup, target.alias)
-    part = {"swap": swap, "into": into, "schema": schema, "tenant": tenant, "table": table}
-    plan = app.restore_plan(source, target, options, **part)
-    if dry_run:
-        call.say("\n".join(plan.lines))
-        return {"dry_run": True, "plan": plan.lines, "database": plan.database}
-    if what != "into":
-        call.confirm_name("\n".join(plan.lines), plan.database)
+    target = restores.target(call.app, call.database)
+    aim = restores.aim(call.app, what, str(flags[what]), call.database)
+    options = restores.options(call.app, owner=not no_owner, privileges=not no_privileges, partial=partial)
+    source = Path(file) if file else call.app.repository.find(backup, target.alias)
+    if dry_run or not call.yes:
+        plan = restores.plan(source, target, aim, options)
+        if dry_run:
+            call.say("\n".join(plan.lines))
+            return {"dry_run": True, "database": plan.database, "plan": plan.lines}
+        if aim.what != "into":
+            call.confirm_name("\n".join(plan.lines), plan.database)
     with progress(call):
-        outcome = app.restore(source, target, options, **part)
+        outcome = restores.restore(call.app, source, target, aim, options)
     call.say(_told(outcome))
     return dataclasses.asdict(outcome)
 

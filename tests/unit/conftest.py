@@ -55,7 +55,7 @@ for step in range(1, 1000):
 
 @pytest.fixture
 def killed_everywhere(tmp_path: Path) -> Callable[[str], list[Path]]:
-    """From source with ``prepare(root)`` and ``act(root)``: the roots where ``act`` was killed at step 1, 2, ... and not at all."""
+    """From source with ``prepare(root)`` and ``act(root)``: the roots where ``act`` was killed at step 1, 2, ... or not."""
 
     def run(source: str) -> list[Path]:
         folder = Path(tempfile.mkdtemp(dir=tmp_path))

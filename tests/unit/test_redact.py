@@ -30,7 +30,6 @@ pytestmark = pytest.mark.usefixtures("_no_lasting_secrets")
         ("postgres://u:p@ss/w#r?d:x@host/db", "postgres://u:***@host/db"),
         ("postgres://u:it's$%&()@host/db", "postgres://u:***@host/db"),
         ('postgres://u:a"b@host/db', "postgres://u:***@host/db"),
-        ("postgres://u:12/34@host/db", "postgres://u:***@host/db"),
         ("postgres://u:p\\@h", "postgres://u:***@h"),
     ],
 )
@@ -82,6 +81,12 @@ def test_text_without_secrets_stays(text: str) -> None:
     assert redact.text(text) == text
 
 
+@pytest.mark.parametrize("text", ["a" * 1_000_000, "password " * 100_000, "://" * 5_000, "x=" * 100_000])
+def test_long_text_is_no_trap(text: str) -> None:
+    """Backtracking in the patterns must not make a long line of stderr take for ever."""
+    assert redact.text(text) == text
+
+
 @given(st.text())
 def test_any_text_without_secrets_stays(text: str) -> None:
     assume("://" not in text)
@@ -91,7 +96,7 @@ def test_any_text_without_secrets_stays(text: str) -> None:
 
 # What can stand in a password without making the end of the URL a matter of opinion.
 PASSWORDS = st.text(st.characters(exclude_categories=["Cs", "Z", "C"]), min_size=1).filter(
-    lambda p: not p.isspace() and not re.match(r"\d{1,5}([^\w]|$)", p)
+    lambda p: not re.match(r"\d{1,5}(\W|$)", p) and not re.search('"[,:}\\]]', p)
 )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import resource
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,7 +12,16 @@ from typing import TYPE_CHECKING, Protocol
 from naap_ops.backup import toc
 from naap_ops.backup.manifest import Scope
 from naap_ops.backup.reading import Reading
-from naap_ops.errors import Blocked, CapabilityMissing, CommandFailed, NoSpace, OpsError, PrivilegeMissing, UsageError
+from naap_ops.errors import (
+    Blocked,
+    CapabilityMissing,
+    CommandFailed,
+    NoSpace,
+    OpsError,
+    PrivilegeMissing,
+    ServerUnreachable,
+    UsageError,
+)
 from naap_ops.events import Events
 
 if TYPE_CHECKING:
@@ -134,22 +144,38 @@ def choose_compression(wanted: str, tools: Toolset, *, plain: bool) -> str:
 
 
 _FULL = re.compile(r"No space left on device|File too large|Disk quota exceeded", re.IGNORECASE)
-_LOCKED = re.compile(r"canceling statement due to lock timeout|could not obtain lock on relation")
+_QUEUE_MET = "could not obtain lock on relation"
+_LOCKED = re.compile(rf"canceling statement due to lock timeout|{_QUEUE_MET}")
 _DENIED = re.compile(r"permission denied for (.*)|must be superuser.*|query would be affected by row-level security.*")
+LOST = re.compile(
+    r"terminating connection due to .*|server closed the connection unexpectedly|connection to server .*failed: .*"
+    r"|the database system is (?:shutting down|starting up|in recovery mode)|could not receive data from server: .*"
+)
 _SIGXFSZ = 25
 
 
-def diagnose(error: CommandFailed, where: Path, user: str) -> OpsError:
-    """The failure of a client tool as the kind of failure it is, told by its messages (the C locale is forced)."""
+def diagnose(error: CommandFailed, where: Path, address: str, user: str) -> OpsError:
+    """The failure of a client tool as the kind of failure it is, told by its messages (the C locale is forced).
+
+    A Blocked has the field ``queue_met``: pg_dump did not wait, because somebody else already waited for the table.
+    """
     text = str(error.fields["stderr"])
     last = text.splitlines()[-1] if text else ""
-    if _FULL.search(text) or error.fields["status"] == -_SIGXFSZ:
+    if _FULL.search(text) or error.fields["status"] == -_SIGXFSZ or _at_size_limit(where):
         return NoSpace(where=where, reason=next((line for line in text.splitlines() if _FULL.search(line)), "file size limit"))
     if _LOCKED.search(text):
-        return Blocked(what="pg_dump", blockers=last)
+        return Blocked(what="pg_dump", blockers=last, queue_met=_QUEUE_MET in text)
     if denied := _DENIED.search(text):
         return PrivilegeMissing(user=user, action=f"read everything: {denied[0]}")
+    if lost := LOST.search(text):
+        return ServerUnreachable(address=address, reason=lost[0])
     return error
+
+
+def _at_size_limit(folder: Path) -> bool:
+    """Whether a file has grown to the limit of this process (ulimit -f): a worker of pg_dump dies of that without a word."""
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)[0]
+    return limit != resource.RLIM_INFINITY and any(p.stat().st_size >= limit for p in folder.rglob("*") if p.is_file())
 
 
 def listed(tools: Toolset, archive: Path) -> list[toc.Entry]:
@@ -161,14 +187,14 @@ def listed(tools: Toolset, archive: Path) -> list[toc.Entry]:
     if not tools.remote:
         command = tools.command("pg_restore", ["--list", str(archive)], nowhere)
         _, output, _ = process.run(command.argv, env=command.env)
-        return toc.parse(output.decode())
+        return toc.parse(output.decode(errors="surrogateescape"))
     command = tools.command("pg_restore", ["--list"], nowhere)
     from naap_ops.backup.engines.script import piped
 
     with piped(command, archive) as child:
         output = child.stdout.read()
         child.check()
-    return toc.parse(output.decode())
+    return toc.parse(output.decode(errors="surrogateescape"))
 
 
 def note_structure(facts: ArchiveFacts, entries: Sequence[toc.Entry]) -> None:

@@ -46,7 +46,7 @@ class PlainEngine:
         return ArchiveFacts(
             readings={job.archive: Reading(reading.bytes, reading.sha256, None)},
             rows=found.rows,
-            structure={t.oid for t in job.tables},
+            structure=found.oids(counter.defined),
         )
 
 

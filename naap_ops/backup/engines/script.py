@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,6 +28,10 @@ class RowsByOid:
         oid = self._oids.get((schema, name))
         if oid is not None:
             self.rows[oid] = rows
+
+    def oids(self, names: Iterable[tuple[str, str]]) -> set[int]:
+        """Those of ``(schema, name)`` that are known."""
+        return {self._oids[name] for name in names if name in self._oids}
 
 
 def rows_of(tools: Toolset, archive: Path, tables: Sequence[Relation]) -> dict[int, int]:

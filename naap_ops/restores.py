@@ -1,0 +1,114 @@
+"""Restores as an operator asks for them: which procedure of the restore room, from what, into what."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from naap_ops.app import App, Target
+from naap_ops.backup.repository import Backup
+from naap_ops.config import patterns
+from naap_ops.errors import DatabaseMissing, UsageError
+from naap_ops.postgres.conninfo import resolve
+from naap_ops.postgres.session import maintenance, server_info
+from naap_ops.postgres.tools import find_tools
+from naap_ops.restore import whole
+from naap_ops.restore.outcome import Outcome, Plan, RestoreOptions
+
+
+@dataclass(frozen=True)
+class Aim:
+    """Where to: ``what`` is ``swap``, ``into``, ``schema`` or ``table``; ``name`` the new database's, the schema's, the table's."""
+
+    what: str
+    name: str = ""
+
+
+def target(app: App, database: str | None) -> Target:
+    """As :meth:`App.target`, but the database may be gone: then its server is enough."""
+    try:
+        return app.target(database)
+    except DatabaseMissing:
+        choice = app.loaded.database(database)
+        info = resolve(choice)
+        with maintenance(info) as connection:
+            server = server_info(connection)
+        return Target(choice.alias or info.dbname or "", info, server, find_tools(server.major, app.loaded.settings.tools))
+
+
+def options(app: App, *, owner: bool = True, privileges: bool = True, partial: bool = False) -> RestoreOptions:
+    """Options from the settings and what the flags add."""
+    settings = app.loaded.settings.restore
+    return RestoreOptions(
+        jobs=settings.jobs,
+        owner=owner,
+        privileges=privileges,
+        partial=partial,
+        maintenance_work_mem=settings.maintenance_work_mem,
+        lock_timeout=settings.lock_timeout.total_seconds(),
+    )
+
+
+def aim(app: App, what: str, value: str, database: str | None) -> Aim:
+    """An aim from a flag; a tenant is the schema its pattern makes of it."""
+    if what == "tenant":
+        return Aim("schema", patterns.schema_for(app.loaded.database(database).tenant_schemas, value))
+    return Aim(what, value if what != "swap" else "")
+
+
+def plan(source: Backup | Path, to: Target, at: Aim, chosen: RestoreOptions) -> Plan:
+    """What :func:`restore` would do, by the same code up to the first write."""
+    if isinstance(source, Path):
+        from naap_ops.restore.script import plan_script
+
+        return plan_script(source, to.info, chosen, to.tools, into=_new(at))
+    if at.what == "schema":
+        from naap_ops.restore.scoped_schema import plan_schema
+
+        return plan_schema(source, to.info, at.name, chosen, to.tools)
+    if at.what == "table":
+        from naap_ops.restore.scoped_table import plan_table
+
+        return plan_table(source, to.info, *table_of(source, at.name), chosen, to.tools)
+    if at.what == "into":
+        return whole.plan_into(source, to.info, at.name, chosen, to.tools)
+    return whole.plan_swap(source, to.info, chosen, to.tools)
+
+
+def restore(app: App, source: Backup | Path, to: Target, at: Aim, chosen: RestoreOptions) -> Outcome:
+    """Restore a backup, or a part of one, or a script. What can go wrong: the restore room's errors, DESIGN.md, section 4."""
+    if isinstance(source, Path):
+        from naap_ops.restore.script import restore_script
+
+        return restore_script(source, to.info, chosen, to.tools, app.events, into=_new(at))
+    if at.what == "schema":
+        from naap_ops.restore.scoped_schema import restore_schema
+
+        return restore_schema(source, to.info, at.name, chosen, to.tools, app.events)
+    if at.what == "table":
+        from naap_ops.restore.scoped_table import restore_table
+
+        return restore_table(source, to.info, *table_of(source, at.name), chosen, to.tools, app.events)
+    if at.what == "into":
+        return whole.restore_into(source, to.info, at.name, chosen, to.tools, app.events)
+    return whole.restore_swap(source, to.info, chosen, to.tools, app.events)
+
+
+def _new(at: Aim) -> str | None:
+    """The new database's name for a script; None swaps."""
+    if at.what not in ("swap", "into"):
+        raise UsageError(detail="a script is restored whole: give --into NAME or --swap")
+    return at.name or None
+
+
+def table_of(backup: Backup, name: str) -> tuple[str, str]:
+    """Schema and table for ``schema.table``, or for a bare name that only one schema of the backup has."""
+    tables = backup.sound.tables
+    found = [t for t in tables if t.qualified == name] or [t for t in tables if t.name == name]
+    if len(found) != 1:
+        several = ", ".join(t.qualified for t in found)
+        raise UsageError(
+            detail=f"{name!r} is {several}" if found else f"the backup holds no table {name!r}",
+            hint="Write it as schema.table; `invoke backup.show` lists the tables.",
+        )
+    return found[0].schema, found[0].name

@@ -12,7 +12,9 @@ MASK = "***"
 _known: set[str] = set()
 # Up to the last @ of the word, because people write passwords with @ / # ? in them. What reads as a port is no password; a
 # double quote before punctuation ends a JSON string. The limit keeps long lines from being searched over and over.
-_URL_PASSWORD = re.compile(r"""(?<=://)([^:/?#@\s]*):(?!\d{1,5}(?:[/?#\s"',;)\]}>]|$))(?:[^\s"]|"(?![,:}\]\s]|$)){0,999}(?=@)""")
+_URL_PASSWORD = re.compile(
+    r"""(?<=://)([^:/?#@\s]*):(?!\d{1,5}(?:[/?#\s"',;)\]}>]|$))(?:[^\s"]|"(?![,:}\]\s]|$)){0,999}(?=@)"""
+)
 # As in libpq's conninfo, shells, .env files and query strings; the value may be quoted.
 _KEYWORD = re.compile(
     r"((?<![a-z_])[a-z_]*(?:password|secret[a-z_]*|api_?key|token)[ \t]*=(?:[ \t]+(?![a-z_]+[ \t]*=))?)"

@@ -18,7 +18,7 @@ from naap_ops.restore.outcome import Outcome, Plan, RestoreOptions
 
 @dataclass(frozen=True)
 class Aim:
-    """Where to: ``what`` is ``swap``, ``into``, ``schema`` or ``table``; ``name`` the new database's, the schema's, the table's."""
+    """Where to: ``what`` is ``swap``, ``into``, ``schema`` or ``table``; ``name`` that of the database, schema or table."""
 
     what: str
     name: str = ""

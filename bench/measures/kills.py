@@ -107,7 +107,7 @@ class _Trial(ABC):
         return True
 
     def again(self) -> dict[str, Any] | str:
-        """The same command run to its end: its result, or what went wrong. Busy is an answer while the server still clears up."""
+        """The same command run to its end: its result, or what went wrong. While the server clears up, busy is an answer."""
         deadline = time.monotonic() + _PATIENCE_SECONDS
         while True:
             run = self.lab.ops(*self.words)

@@ -30,7 +30,9 @@ _DATA_COMMENT = re.compile(rb"\n-- Data for Name: (.*); Type: TABLE DATA; Schema
 _COPY = re.compile(rb'\nCOPY (?:"[^"]*"|[^";\n])*+(?:(?<= FROM stdin)(;\n)|;?\Z|"[^"]*\Z)')
 _DEFINITION = re.compile(rb"\n-- Name: (.*); Type: TABLE; Schema: (.*); Owner: ")
 _ENCODING = re.compile(rb"\nSET client_encoding = '(\w+)';\n")
-_TRAILER = re.compile(rb"\n--\n-- PostgreSQL database (cluster )?dump complete\n--(?:\n(?:--.*|\\unrestrict .*|[ \t\r]*))*\Z")
+_TRAILER = re.compile(
+    rb"\n--\n-- PostgreSQL database (cluster )?dump complete\n--(?:\n(?:--(?! PostgreSQL ).*|\\unrestrict .*|[ \t\r]*))*\Z"
+)
 _CLUSTER = b"--\n-- PostgreSQL database cluster dump\n"
 
 

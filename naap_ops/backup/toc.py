@@ -14,6 +14,8 @@ _LINE = re.compile(r"^(\d+); (\d+) (\d+) (.*)$")
 
 PG_CLASS = 1259
 PG_NAMESPACE = 2615
+# Kinds whose words begin with those of another kind. They stand for no object of their own and have no catalog.
+_DERIVED = ("TABLE DATA", "TABLE ATTACH", "INDEX ATTACH", "SEQUENCE SET", "SEQUENCE OWNED BY", "MATERIALIZED VIEW DATA")
 
 
 @dataclass(frozen=True)
@@ -38,12 +40,14 @@ class Entry:
         """
         if not self.text.startswith(description + " "):
             return False
-        return {"TABLE": self.catalog == PG_CLASS, "TABLE DATA": self.catalog == 0}.get(description, True)
+        if any(derived.startswith(description) for derived in _DERIVED):
+            return (self.catalog == 0) == (description in _DERIVED)
+        return True
 
 
 def parse(listing: str) -> list[Entry]:
     """The entries in the archive's order."""
-    matches = (_LINE.match(line) for line in listing.splitlines())
+    matches = (_LINE.match(line) for line in listing.split("\n"))  # not splitlines(): names may hold what that splits at
     return [Entry(int(m[1]), int(m[2]), int(m[3]), m[4]) for m in matches if m]
 
 

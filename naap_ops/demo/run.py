@@ -35,7 +35,10 @@ def run(folder: Path, major: int, say: Say) -> dict[str, Any]:
         outcome = _course(server.info, folder, say)
     shutil.rmtree(folder / "server", ignore_errors=True)
     seconds = round(clock.monotonic() - began, 1)
-    say(f"\nAll of it took {seconds} s. Nothing runs any more; the backup is in {outcome['path']}\nRESTORE.md there says how to restore it without this toolkit.")
+    say(
+        f"\nAll of it took {seconds} s. Nothing runs any more; the backup is in {outcome['path']}\n"
+        "RESTORE.md there says how to restore it without this toolkit."
+    )
     return {**outcome, "seconds": seconds}
 
 
@@ -54,7 +57,8 @@ def _course(server: ConnInfo, folder: Path, say: Say) -> dict[str, Any]:
     info = server.with_dbname(DATABASE)
     _execute(info, "sample.sql")
     before = _digests(info)
-    say(f"sample: {sum(d.rows for d in before.values()):,} rows in {len(before)} tables of {len({n.split('.')[0] for n in before})} schemas")
+    schemas = {name.split(".")[0] for name in before}
+    say(f"sample: {sum(d.rows for d in before.values()):,} rows in {len(before)} tables of {len(schemas)} schemas")
 
     flags = {"repository": str(folder / "backups"), "database_url": to_url(info)}
     app = App.load(flags, settings_file=None, events=Events())
@@ -62,7 +66,10 @@ def _course(server: ConnInfo, folder: Path, say: Say) -> dict[str, Any]:
     nothing: dict[str, list[str]] = {"schemas": [], "tenants": [], "plugins": [], "tables": [], "exclude_table_data": []}
     backup = app.back_up(app.request(target.alias, nothing, kind="full", label="pre_migration"), target)
     manifest = backup.sound
-    say(f"backup {backup.id}: {manifest.rows:,} rows, {manifest.bytes:,} bytes in {manifest.seconds:.1f} s, read back: {backup.grade}")
+    say(
+        f"backup {backup.id}: {manifest.rows:,} rows, {manifest.bytes:,} bytes in {manifest.seconds:.1f} s, "
+        f"verified: {backup.grade}"
+    )
 
     _execute(info, "migration.sql")
     after = _digests(info)
@@ -74,10 +81,10 @@ def _course(server: ConnInfo, folder: Path, say: Say) -> dict[str, Any]:
     _table(before, after, back, say)
     same = before == back
     say(
-        f"\n{'PROVED' if same else 'NOT THE SAME'}: {sum(d == back.get(n) for n, d in before.items())} of {len(before)} tables have the rows "
-        f"and the digest of before.\nrestore {restored.seconds:.1f} s, downtime {restored.downtime_seconds:.2f} s "
+        f"\n{'PROVED' if same else 'NOT THE SAME'}: {sum(d == back.get(n) for n, d in before.items())} of {len(before)} tables "
+        f"have the rows and the digest of before.\nrestore {restored.seconds:.1f} s, downtime {restored.downtime_seconds:.2f} s "
         f"(a client reconnecting all the while was without the database for {client.longest:.2f} s at most);\n"
-        f"the damaged database is still there as {restored.previous}: `invoke restore.undo` would swap it back."
+        f"the damaged database was kept as {restored.previous}, which `invoke restore.undo` would swap back."
     )
     if not same:
         raise OpsError(detail="the restored database is not the one that was backed up")
@@ -109,7 +116,13 @@ def _table(before: dict[str, Digest], after: dict[str, Digest], back: dict[str, 
     say(f"{'table'.ljust(width)}  {'before':>25}  {'after the migration':>25}  {'restored':>25}")
     for name in sorted(before):
         cells = [_cell(state.get(name)) for state in (before, after, back)]
-        mark = "" if before[name] == after.get(name) else "  <- damaged, and back" if before[name] == back.get(name) else "  <- LOST"
+        mark = (
+            ""
+            if before[name] == after.get(name)
+            else "  <- damaged, and back"
+            if before[name] == back.get(name)
+            else "  <- LOST"
+        )
         say(f"{name.ljust(width)}  {'  '.join(cell.rjust(25) for cell in cells)}{mark}")
 
 
@@ -118,7 +131,7 @@ def _cell(digest: Digest | None) -> str:
 
 
 class _Client:
-    """An application that connects, asks, and connects again, for as long as the block lasts. ``longest``: its longest wait, seconds."""
+    """An application that asks, and connects again whenever it is cut off. ``longest``: its longest wait, in seconds."""
 
     def __init__(self, info: ConnInfo) -> None:
         self._info = info

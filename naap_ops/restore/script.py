@@ -168,9 +168,7 @@ def _read(path: Path) -> _Facts:
     facts.head = facts.head[: first_rows.start() if first_rows else None]
     _refuse(path, facts.head)
     if _COMPLETE.search(facts.tail) is None:
-        raise _damaged(
-            path, "its last line is not pg_dump's 'PostgreSQL database dump complete': it is cut short, or no dump"
-        )
+        raise _damaged(path, "its last line is not pg_dump's 'PostgreSQL database dump complete': it is cut short, or no dump")
     return facts
 
 

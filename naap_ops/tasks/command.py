@@ -87,13 +87,14 @@ class Call:
         """Columns aligned, numbers to the right (a column whose name ends in a space)."""
         self.say(aligned(columns, rows))
 
-    def confirm_name(self, what: str, name: str) -> None:
-        """Have the operator type ``name``. Raises Refused when the answer is another, or nobody can be asked."""
+    def confirm_name(self, what: str, name: str, plan: Sequence[str] = ()) -> None:
+        """Show the ``plan`` and have the operator type ``name``. Raises Refused at another answer, or when nobody can be asked."""
         if self.yes:
             return
         if not sys.stdin.isatty():
             raise Refused(reason=f"{what} needs a yes, and there is no terminal to ask at", hint="Give --yes to mean it.")
-        print(f"{what}\nType the name {name!r} to go on: ", end="", file=sys.stderr, flush=True)
+        shown = "".join(redact.text(line) + "\n" for line in plan)
+        print(f"{shown}Type the name {name!r} to go on: ", end="", file=sys.stderr, flush=True)
         if sys.stdin.readline().rstrip("\n") != name:
             raise Refused(reason="the name typed is another: nothing was done")
 

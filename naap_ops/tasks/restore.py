@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from invoke.collection import Collection
 
 from naap_ops.tasks.command import Call, command, number, one_of
-from naap_ops.tasks.progress import progress
+from naap_ops.tasks.progress import progress, size
 
 if TYPE_CHECKING:
     from naap_ops.restore.outcome import Outcome
@@ -66,7 +66,7 @@ def run(
             call.say("\n".join(plan.lines))
             return {"dry_run": True, "database": plan.database, "plan": plan.lines}
         if aim.what != "into":
-            call.confirm_name("\n".join(plan.lines), plan.database)
+            call.confirm_name(f"restoring into {plan.database!r}", plan.database, plan.lines)
     with progress(call):
         outcome = restores.restore(call.app, source, target, aim, options)
     call.say(_told(outcome))
@@ -76,8 +76,67 @@ def run(
 def _told(outcome: Outcome) -> str:
     text = f"restored {outcome.database}: {outcome.rows:,} rows in {outcome.tables} tables, {outcome.seconds:.1f} s"
     if outcome.previous:
-        text += f", downtime {outcome.downtime_seconds:.2f} s\nthe old one is kept as {outcome.previous} (`invoke restore.undo` swaps it back)"
+        text += f", downtime {outcome.downtime_seconds:.2f} s\nthe old one is kept as {outcome.previous}"
     return text
 
 
-collection = Collection("restore", run)
+@command(name="kept", all_databases="what is kept of every database of the server, not only of this one")
+def kept_(call: Call, all_databases: bool = False) -> dict[str, Any]:
+    """
+    List the old databases that restores have left behind, newest first.
+
+    Example: invoke restore.kept
+    """
+    from naap_ops.restore.kept import kept as find
+
+    info = call.app.info(call.database)
+    found = find(info, None if all_databases else info.dbname)
+    if found:
+        call.table(
+            ["NAME", "OF", "ROLE", "UNTIL", " SIZE", "REPLACED BY"],
+            [[k.name, k.of, k.role, k.at, "?" if k.bytes is None else size(k.bytes), k.backup or ""] for k in found],
+        )
+    else:
+        call.say("nothing is kept")
+    return {"kept": [dataclasses.asdict(k) for k in found]}
+
+
+@command(kept="which kept database; the newest without it", dry_run="say what would be done, touch nothing")
+def undo(call: Call, kept: str | None = None, dry_run: bool = False) -> dict[str, Any]:
+    """
+    Swap the database that the last restore replaced back into place.
+
+    Example: invoke restore.undo
+    """
+    from naap_ops import restores
+    from naap_ops.restore import kept as room
+
+    info = call.app.info(call.database)
+    options = restores.options(call.app)
+    if dry_run or not call.yes:
+        plan = room.plan_undo(info, info.dbname or "", name=kept)
+        if dry_run:
+            call.say("\n".join(plan.lines))
+            return {"dry_run": True, "database": plan.database, "plan": plan.lines}
+        call.confirm_name(f"restoring into {plan.database!r}", plan.database, plan.lines)
+    outcome = room.undo(info, info.dbname or "", options, call.events, name=kept)
+    call.say(f"{outcome.database} is what it was before the restore; the restored one is kept as {outcome.previous}")
+    return dataclasses.asdict(outcome)
+
+
+@command(name="drop-old", old="the kept database, as `restore.kept` names it")
+def drop_old(call: Call, old: str) -> dict[str, Any]:
+    """
+    Drop an old database that a restore has left behind. Only those can be dropped; the name is asked for again.
+
+    Example: invoke restore.drop-old naap__before_20261121T031500Z
+    """
+    from naap_ops.restore.kept import drop_old as drop
+
+    call.confirm_name(f"dropping {old!r} for good", old)
+    dropped = drop(call.app.info(call.database), old, old)
+    call.say(f"dropped {dropped.name}")
+    return {"dropped": dropped.name, "of": dropped.of, "bytes": dropped.bytes}
+
+
+collection = Collection("restore", run, kept_, undo, drop_old)

@@ -30,7 +30,9 @@ _NASTY = [
     "-- Data for Name: t; Type: TABLE DATA; Schema: public; Owner: o",
     "-- PostgreSQL database dump complete",
 ]
-VALUES = st.one_of(st.none(), st.sampled_from(_NASTY), st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"])))
+VALUES = st.one_of(
+    st.none(), st.sampled_from(_NASTY), st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]))
+)
 
 
 def copy_line(row: list[str | None]) -> bytes:
@@ -105,7 +107,25 @@ class Script:
         return [(printable(t.schema), printable(t.name), len(t.rows)) for t in self.tables]
 
 
-_NAME_PARTS = ["a", "T", " ", '"', ";", "'", "\n", "\r", "%", "ü漢", ".", "FROM stdin;", "\\.", "; Type: ", "; Schema: ", "-- ", "("]
+_NAME_PARTS = [
+    "a",
+    "T",
+    " ",
+    '"',
+    ";",
+    "'",
+    "\n",
+    "\r",
+    "%",
+    "ü漢",
+    ".",
+    "FROM stdin;",
+    "\\.",
+    "; Type: ",
+    "; Schema: ",
+    "-- ",
+    "(",
+]
 NAMES = st.lists(st.sampled_from(_NAME_PARTS), min_size=1, max_size=4).map("".join)
 TABLES = st.builds(
     lambda schema, name, columns, rows: Table(schema, name, columns, [(row * len(columns))[: len(columns)] for row in rows]),
@@ -120,7 +140,7 @@ _PROSE = [
     "",
     "SET statement_timeout = 0;\n",
     "CREATE FUNCTION f() RETURNS void LANGUAGE sql AS $$\nCOPY x FROM stdin;\n1\n\\.\n$$;\n",
-    "CREATE FUNCTION f() RETURNS void LANGUAGE sql AS $$\nCOPY \"x FROM stdin;\n$$;\n",
+    'CREATE FUNCTION f() RETURNS void LANGUAGE sql AS $$\nCOPY "x FROM stdin;\n$$;\n',
     "COMMENT ON TABLE x IS 'first\n-- PostgreSQL database dump complete\n';\n",
     "CREATE VIEW v AS SELECT 'COPY x FROM stdin;'::text;\n",
     "--\n-- Data for Name: BLOBS; Type: BLOBS; Schema: -; Owner: -\n--\n\nSELECT pg_catalog.lo_close(0);\n\n",
@@ -129,7 +149,9 @@ _PROSE = [
 ]
 PROSE = st.lists(st.sampled_from(_PROSE), max_size=3).map("".join)
 # Between a table's comment and its COPY: --load-via-partition-root, --disable-triggers, --use-set-session-authorization.
-BETWEEN = st.sampled_from(["", "-- load via partition root s.t\n", "ALTER TABLE s.t DISABLE TRIGGER ALL;\n\n", "SET x = 'y';\n\n"])
+BETWEEN = st.sampled_from(
+    ["", "-- load via partition root s.t\n", "ALTER TABLE s.t DISABLE TRIGGER ALL;\n\n", "SET x = 'y';\n\n"]
+)
 HEAD = "--\n-- PostgreSQL database dump\n--\n\n\\restrict Abc123\n\n"
 TRAILER = "-- PostgreSQL database dump complete"
 TAIL = f"--\n{TRAILER}\n--\n\n"

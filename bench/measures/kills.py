@@ -18,6 +18,7 @@ import statistics
 import subprocess
 import time
 from abc import ABC, abstractmethod
+from collections import Counter
 from typing import Any
 
 from bench.figures import Line, note
@@ -60,6 +61,10 @@ class _Trial(ABC):
         """Make things as they are before a kill."""
 
     @abstractmethod
+    def left(self) -> str:
+        """What the kill left behind, for the record."""
+
+    @abstractmethod
     def problem(self) -> str | None:
         """What is wrong after a kill; None when nothing is."""
 
@@ -70,19 +75,27 @@ class _Trial(ABC):
     def line(self) -> Line:
         length = statistics.median(self._length() for _ in range(_TIMED_RUNS))
         recovered, too_late = 0, 0
+        left: Counter[str] = Counter()
         for instant in self.instants(length):
             self.before()
             too_late += not self._kill(instant)
+            left[self.left()] += 1
             problem = self.problem()
             recovered += problem is None
             note(f"  {self.name} killed at {instant:.3f} of {length:.3f} s: {problem or 'recovered'}")
+        note(f"  {self.name}: left behind {', '.join(f'{what} ({count})' for what, count in left.most_common())}")
         return Line(
             row="kills",
             measure=f"SIGKILL of the process group of {self.name}: recovered, nothing lost",
             ours=f"{recovered} of {KILLS}",
             wanted=f"{KILLS} of {KILLS}",
             met=recovered == KILLS,
-            details={"seconds": length, "ended_before_the_kill": too_late, "waits_for_the_server": self.waits},
+            details={
+                "seconds": length,
+                "ended_before_the_kill": too_late,
+                "waits_for_the_server": self.waits,
+                "left": dict(left),
+            },
         )
 
     def _length(self) -> float:
@@ -123,6 +136,15 @@ class _Backups(_Trial):
     def before(self) -> None:
         shutil.rmtree(self.lab.repository / LIVE, ignore_errors=True)
 
+    def left(self) -> str:
+        folder = self.lab.repository / LIVE
+        there = list(folder.iterdir()) if folder.is_dir() else []
+        if not there:
+            return "nothing"
+        if any((path / "manifest.json").exists() for path in there):
+            return "a published backup"
+        return "a partial" if there[0].suffix == ".partial" else "files without a manifest"
+
     def problem(self) -> str | None:
         listed = self._listed()
         for id in listed:
@@ -156,6 +178,11 @@ class _Swaps(_Trial):
     def before(self) -> None:
         self.lab.drop(*self.lab.databases(f"{LIVE}__"))
         self.lab.execute(f"CREATE TABLE IF NOT EXISTS {_MARKER} (n int)")
+
+    def left(self) -> str:
+        if self.lab.databases(f"{LIVE}__before_"):
+            return "the databases swapped"
+        return "an aside database" if self.lab.databases(f"{LIVE}__restore_") else "nothing"
 
     def problem(self) -> str | None:
         if LIVE not in self.lab.databases():

@@ -83,7 +83,7 @@ def _course(server: ConnInfo, folder: Path, say: Say) -> dict[str, Any]:
     say(
         f"\n{'PROVED' if same else 'NOT THE SAME'}: {sum(d == back.get(n) for n, d in before.items())} of {len(before)} tables "
         f"have the rows and the digest of before.\nrestore {restored.seconds:.1f} s, downtime {restored.downtime_seconds:.2f} s "
-        f"(a client reconnecting all the while was without the database for {client.longest:.2f} s at most);\n"
+        f"(a client reconnecting all the while waited {client.longest:.2f} s at most);\n"
         f"the damaged database was kept as {restored.previous}, which `invoke restore.undo` would swap back."
     )
     if not same:

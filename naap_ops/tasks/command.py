@@ -88,7 +88,7 @@ class Call:
         self.say(aligned(columns, rows))
 
     def confirm_name(self, what: str, name: str, plan: Sequence[str] = ()) -> None:
-        """Show the ``plan`` and have the operator type ``name``. Raises Refused at another answer, or when nobody can be asked."""
+        """Show the ``plan`` and have ``name`` typed. Raises Refused at another answer, or when nobody can be asked."""
         if self.yes:
             return
         if not sys.stdin.isatty():

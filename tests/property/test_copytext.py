@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass, field
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from naap_ops.backup.copytext import DATA_FILE_END, DataFileCounter, NotCopyText, ScriptCounter
 from naap_ops.backup.toc import printable
-
-settings.register_profile("naap_ops", deadline=None)
-settings.load_profile("naap_ops")
 
 # --- rows as COPY writes them -------------------------------------------------------------------------------------
 
@@ -48,7 +46,7 @@ CUTS = st.lists(st.integers(0, 1 << 16), max_size=6)
 def pieces(data: bytes, cuts: list[int]) -> list[bytes]:
     """``data`` cut at the places of ``cuts``."""
     places = sorted({0, len(data), *(cut % (len(data) + 1) for cut in cuts)})
-    return [data[a:b] for a, b in zip(places, places[1:], strict=False)]
+    return [data[a:b] for a, b in itertools.pairwise(places)]
 
 
 # --- data files ---------------------------------------------------------------------------------------------------
@@ -108,6 +106,7 @@ class Script:
 
 
 _NAME_PARTS = [
+    "\nCOPY x FROM stdin;\n",
     "a",
     "T",
     " ",

@@ -52,7 +52,8 @@ def test_a_copy_line_in_a_function_is_no_table_and_hides_none() -> None:
 
 
 def test_rows_that_look_like_sql_are_rows() -> None:
-    rows = "COPY x FROM stdin;\n-- Data for Name: y; Type: TABLE DATA; Schema: s; Owner: o\n\\\\.\n-- PostgreSQL database dump complete\n"
+    comments = "-- Data for Name: y; Type: TABLE DATA; Schema: s; Owner: o\n-- PostgreSQL database dump complete\n"
+    rows = f"COPY x FROM stdin;\n{comments}\\\\.\n"
     assert read(block("a", rows) + TRAILER)[0] == [("public", "a", 4)]
 
 

@@ -23,7 +23,7 @@ from naap_ops.backup.take import Plan, Source, prepare, take
 from naap_ops.backup.verify import Report, verify
 from naap_ops.config import patterns
 from naap_ops.config.sources import Loaded, load
-from naap_ops.errors import ConfigurationError, ToolMismatch, ToolMissing, UsageError
+from naap_ops.errors import BackupDamaged, ConfigurationError, ToolMismatch, ToolMissing, UsageError
 from naap_ops.events import Events
 from naap_ops.postgres.conninfo import ConnInfo, resolve
 from naap_ops.postgres.databases import create, drop, properties
@@ -130,7 +130,9 @@ class App:
         backup = take(request, Source(target.info, target.server, target.tools), self.repository, self.events)
         if request.verify == "restore":
             self.events.emit("backup.step", text="loading it into a scratch server")
-            self.verify(backup, "restore")
+            report = self.verify(backup, "restore")
+            if not report.sound:
+                raise BackupDamaged(id=backup.id, problems="; ".join(report.problems[:10]))
         return backup
 
     def verify(self, backup: Backup, grade: str) -> Report:

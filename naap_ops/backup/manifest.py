@@ -110,18 +110,20 @@ class Manifest:
         try:
             raw = json.loads(text)
             version = int(raw["manifest_version"])
-        except (ValueError, KeyError, TypeError) as error:
+            checksum = _checksum({name: value for name, value in raw.items() if name != "checksum"})
+        except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
             raise BackupDamaged(id=id, problems=f"its manifest cannot be read ({error})") from None
         if version > VERSION:
             raise NewerFormat(id=id, found=version, known=VERSION)
-        if raw.pop("checksum", None) != _checksum(raw):
+        if raw.get("checksum") != checksum:
             raise BackupDamaged(id=id, problems="its manifest does not match its own checksum")
         try:
-            known = {f.name for f in dataclasses.fields(cls)}
-            values = {k: v for k, v in raw.items() if k in known}
-            values["scope"] = Scope(**raw["scope"])
-            values["tables"] = [TableFact(**t) for t in raw["tables"]]
-            values["files"] = [FileFact(**f) for f in raw["files"]]
+            values = _known(cls, raw)
+            values["scope"] = Scope(**_known(Scope, raw["scope"]))
+            values["tables"] = [TableFact(**_known(TableFact, table)) for table in raw["tables"]]
+            values["files"] = [FileFact(**_known(FileFact, file)) for file in raw["files"]]
+            for name in ("database", "server", "tools", "verified"):
+                _known(dict, raw[name])
             manifest = cls(**values)
         except (KeyError, TypeError) as error:
             raise BackupDamaged(id=id, problems=f"its manifest is incomplete ({error})") from None
@@ -131,6 +133,14 @@ class Manifest:
 
     def table(self, schema: str, name: str) -> TableFact | None:
         return next((t for t in self.tables if t.schema == schema and t.name == name), None)
+
+
+def _known(kind: type, raw: Any) -> dict[str, Any]:
+    """The keys of a JSON object that this version knows: later ones may add keys anywhere. Raises TypeError for no object."""
+    if not isinstance(raw, dict):
+        raise TypeError(f"{raw!r:.40} is no object")
+    fields = getattr(kind, "__dataclass_fields__", raw)
+    return {name: value for name, value in raw.items() if name in fields}
 
 
 def _checksum(values: dict[str, Any]) -> str:

@@ -19,6 +19,8 @@ from naap_ops.errors import BackupAmbiguous, BackupNotFound, OpsError
 from naap_ops.storage.base import Staging, Storage
 
 ID = re.compile(r"\d{8}T\d{6}Z-[0-9a-f]{6}")
+# When (to the microsecond: records made in one second keep their order), six hex digits, what.
+_RECORD = re.compile(r"(\d{8}T\d{6}Z)-\d{6}-[0-9a-f]{6}-(\w+)\.json")
 
 
 def new_id(moment: datetime) -> str:
@@ -27,9 +29,12 @@ def new_id(moment: datetime) -> str:
 
 
 def folder_of(alias: str) -> str:
-    """The folder of a database: its alias with everything but ``A-Za-z0-9_.-`` percent-encoded, and no leading dot."""
+    """The folder of a database: its alias with everything but ``A-Za-z0-9_.-`` percent-encoded.
+
+    So is a leading dot, and that of a final ``.partial``, by which storage knows what is not published.
+    """
     encoded = quote(alias, safe="").replace("~", "%7E")
-    return "%2E" + encoded[1:] if encoded.startswith(".") else encoded
+    return re.sub(r"^\.|\.(?=partial$)", "%2E", encoded)
 
 
 @dataclass(frozen=True)
@@ -39,6 +44,12 @@ class Record:
     at: str
     what: str
     data: dict[str, Any]
+
+    @property
+    def rank(self) -> int:
+        """How hard the check was: the place of its grade among GRADES, 0 for one that this version does not know."""
+        grade = str(self.data.get("grade", ""))
+        return manifests.GRADES.index(grade) if grade in manifests.GRADES else 0
 
 
 @dataclass
@@ -63,7 +74,7 @@ class Backup:
     @property
     def moment(self) -> datetime:
         """When it began, from its id."""
-        return datetime.strptime(self.id[:16] + "+0000", "%Y%m%dT%H%M%SZ%z")
+        return _moment(self.id[:16])
 
     @property
     def sound(self) -> Manifest:
@@ -82,18 +93,23 @@ class Backup:
 
     @property
     def bad(self) -> bool:
-        """Unreadable, or its newest check at any grade failed and no check of that grade has passed since."""
+        """Unreadable, or a check failed and none of that grade or a higher one has passed since."""
         if self.manifest is None:
             return True
-        return bool(self.checks) and self.checks[-1].what == "failed"
+        failed = 0
+        for check in self.checks:
+            if check.what == "failed":
+                failed = max(failed, check.rank or len(manifests.GRADES) - 1)
+            elif check.rank >= failed:
+                failed = 0
+        return failed > 0
 
     @property
     def grade(self) -> str:
         """The highest grade it has passed, ``none`` when bad."""
         if self.bad:
             return "none"
-        passed = [str(r.data.get("grade", "none")) for r in self.checks if r.what == "verified"]
-        return max(passed, key=manifests.GRADES.index, default="none")
+        return manifests.GRADES[max((check.rank for check in self.checks if check.what == "verified"), default=0)]
 
     @property
     def verified(self) -> bool:
@@ -107,9 +123,12 @@ class Backup:
         return bool(pins) and pins[-1].what == "kept"
 
     @property
-    def group(self) -> tuple[str, str, str]:
-        """Backups of the same thing, among which retention chooses: database, kind, scope."""
-        return (self.alias, self.manifest.kind, self.manifest.scope.text()) if self.manifest else (self.alias, "?", "?")
+    def group(self) -> tuple[str, str, str, str]:
+        """Backups of the same thing, among which retention chooses: database, kind, scope for people, exact scope."""
+        if self.manifest is None:
+            return (self.alias, "?", "?", "")
+        scope = self.manifest.scope
+        return (self.alias, self.manifest.kind, scope.text(), repr(scope))
 
     @property
     def state(self) -> str:
@@ -117,9 +136,12 @@ class Backup:
         return "BAD" if self.bad else self.grade
 
     def add_record(self, what: str, **data: Any) -> Record:
-        """Write a record beside the manifest."""
-        record = Record(clock.iso(), what, data)
-        key = f"{self.prefix}/records/{clock.stamp()}-{secrets.token_hex(3)}-{what}.json"
+        """Write a record beside the manifest. Raises BackupNotFound when the backup has been removed meanwhile."""
+        if self.storage.stat(f"{self.prefix}/{manifests.FILE_NAME}") is None:
+            raise BackupNotFound(ref=self.id, database=f"database {self.alias!r}", repository=self.storage.url)
+        now = clock.now()
+        record = Record(clock.iso(now), what, data)
+        key = f"{self.prefix}/records/{clock.stamp(now)}-{now.microsecond:06}-{secrets.token_hex(3)}-{what}.json"
         self.storage.put(key, (json.dumps({"at": record.at, "what": what, **data}, ensure_ascii=False) + "\n").encode())
         self.records.append(record)
         self.__dict__.pop("checks", None)
@@ -165,11 +187,16 @@ class Repository:
 
     def _records(self, backup: Backup) -> Iterator[Record]:
         for info in self.storage.list(f"{backup.prefix}/records"):
-            try:
-                raw = json.loads(self.storage.get(info.key))
-                yield Record(str(raw.pop("at")), str(raw.pop("what")), raw)
-            except (ValueError, KeyError, AttributeError):
-                yield Record(clock.iso(info.modified), "failed", {"problem": f"record {info.key} cannot be read"})
+            if name := _RECORD.fullmatch(info.key.rpartition("/")[2]):
+                yield self._record(info.key, at=clock.iso(_moment(name[1])), what=name[2])
+
+    def _record(self, key: str, *, at: str, what: str) -> Record:
+        """One record. What cannot be read is at least what its name says: a spoilt pin still pins, a spoilt failure fails."""
+        try:
+            raw = json.loads(self.storage.get(key))
+            return Record(str(raw.pop("at")), str(raw.pop("what")), raw)
+        except (OpsError, ValueError, KeyError, TypeError, AttributeError):
+            return Record(at, what, {"problem": "the record cannot be read"})
 
     def find(self, ref: str, alias: str | None) -> Backup:
         """The backup that ``ref`` means: ``latest``, an id or a unique prefix of one, or a label (the newest that bears it).
@@ -178,12 +205,11 @@ class Repository:
         Raises BackupNotFound or BackupAmbiguous.
         """
         candidates = self.backups(alias)
-        if ref == "latest" or not _looks_like_id(ref):
-            named = [b for b in candidates if not b.bad and (ref in ("latest", b.sound.label))]
-            return self._newest(named, ref, alias)
-        found = [b for b in candidates if b.id == ref] or [b for b in candidates if b.id.startswith(ref)]
-        if not found:
-            found = [b for b in candidates if b.manifest is not None and b.manifest.label == ref][:1]
+        found = [b for b in candidates if b.id == ref]
+        if not found and _looks_like_id(ref):
+            found = [b for b in candidates if b.id.startswith(ref)]
+        if not found and ref:  # nothing is not the label of backups without one
+            return self._newest([b for b in candidates if not b.bad and ref in ("latest", b.sound.label)], ref, alias)
         if len(found) > 1:
             raise BackupAmbiguous(ref=ref, count=len(found), candidates=", ".join(b.id for b in found[:5]))
         if not found:
@@ -210,6 +236,10 @@ class Repository:
     def delete(self, backup: Backup) -> None:
         """Remove a backup: the manifest first, the data after."""
         self.storage.remove(backup.prefix, manifests.FILE_NAME)
+
+
+def _moment(stamp: str) -> datetime:
+    return datetime.strptime(f"{stamp}+0000", "%Y%m%dT%H%M%SZ%z")
 
 
 def _looks_like_id(ref: str) -> bool:

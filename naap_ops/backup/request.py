@@ -45,7 +45,7 @@ class BackupRequest:
         _one_of("verify", self.verify, ("hash", "read", "restore"))
         if self.jobs < 1:
             raise UsageError(detail=f"jobs must be at least 1, not {self.jobs}")
-        if len(self.label.encode()) > 100 or any(c in "/\\" or not c.isprintable() for c in self.label):
+        if any(c in "/\\" or not c.isprintable() for c in self.label) or len(self.label.encode()) > 100:
             raise UsageError(detail=f"label {self.label!r} must be at most 100 bytes, all printable, without slashes")
         if self.label == "latest":
             raise UsageError(detail="'latest' always means the newest backup and cannot be a label")
@@ -87,7 +87,7 @@ def _hits(pattern: str, tables: Sequence[Table]) -> Sequence[Table]:
     ):
         if hits:
             return hits
-    raise _nothing("table", pattern, [t.qualified for t in tables])
+    raise _nothing("table", pattern, [t.qualified if "." in pattern else t.name for t in tables])
 
 
 def _lineage(table: Table, by_oid: Mapping[int, Table]) -> set[int]:
@@ -110,6 +110,7 @@ def match(what: str, pattern: str, names: Sequence[str]) -> list[str]:
 def _nothing(what: str, pattern: str, names: Sequence[str]) -> NothingMatches:
     import difflib
 
+    names = list(dict.fromkeys(names))
     near = difflib.get_close_matches(pattern, names, n=3)
     listed = f"Did you mean {' or '.join(near)}?" if near else f"There are: {', '.join(names[:20]) or 'none'}"
     return NothingMatches(what=what, pattern=pattern, candidates=listed)

@@ -113,7 +113,7 @@ def _read(reader: Connection) -> Facts:
 
     row = reader.execute(
         "select pg_export_snapshot(), now(), current_database(), pg_database_size(current_database()),"
-        " case when pg_is_in_recovery() then pg_last_wal_replay_lsn() else pg_current_wal_lsn() end::text"
+        " case when pg_is_in_recovery() then pg_last_wal_replay_lsn() else pg_current_wal_insert_lsn() end::text"
     ).fetchone()
     assert row is not None
     snapshot, moment, database, size, lsn = row

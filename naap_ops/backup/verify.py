@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import signal
 from collections.abc import Callable, Iterator
@@ -19,7 +20,7 @@ from naap_ops.backup.manifest import FileFact, Manifest
 from naap_ops.backup.reading import read_file
 from naap_ops.backup.repository import Backup
 from naap_ops.backup.take import SUMS
-from naap_ops.errors import BackupDamaged, CommandFailed, OpsError
+from naap_ops.errors import BackupDamaged, CommandFailed, OpsError, StorageError
 
 if TYPE_CHECKING:
     from naap_ops.postgres.conninfo import ConnInfo
@@ -109,6 +110,8 @@ def _file_problem(folder: Path, fact: FileFact) -> str | None:
     except FileNotFoundError:
         return f"{fact.path} is missing"
     except OSError as error:
+        if error.errno != errno.EIO:  # a right that is missing, say, is not the file's fault
+            raise StorageError(url=path, reason=error.strerror) from error
         return f"{fact.path} cannot be read: {error.strerror}"
     return None
 

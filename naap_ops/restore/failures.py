@@ -56,7 +56,7 @@ def load_error(error: CommandFailed, info: ConnInfo) -> OpsError:
     """Why a load stopped. Nothing of the live database has been touched by it."""
     text = str(error.fields["stderr"])
     if role := _MISSING_ROLE.search(text):
-        return missing_roles([role[1]])
+        return _policy_of_nobody(role[1]) if "CREATE POLICY" in text[role.end() :] else missing_roles([role[1]])
     if extension := _MISSING_EXTENSION.search(text):
         return missing_extensions([extension[1]])
     if full := _FULL.search(text):
@@ -85,6 +85,14 @@ def missing_roles(names: list[str]) -> Refused:
     return Refused(
         reason=f"this server has no role {', '.join(names)}, which the backup's objects belong to or have granted rights to",
         hint="Create them (globals.sql beside the backup does), or restore with --no-owner --no-privileges.",
+    )
+
+
+def _policy_of_nobody(name: str) -> Refused:
+    """Policies are no privileges: they come with their roles whatever the flags."""
+    return Refused(
+        reason=f"this server has no role {name}, which a row security policy of the backup names",
+        hint="Create it (globals.sql beside the backup does; NOLOGIN is enough), then try again.",
     )
 
 

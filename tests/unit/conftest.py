@@ -68,7 +68,7 @@ def killed_everywhere(tmp_path: Path) -> Callable[[str], list[Path]]:
 _NOBODY = 65534
 _UNPRIVILEGED = """
 import os, sys
-import naap_ops.process, naap_ops.storage.local
+import naap_ops.backup.verify, naap_ops.process, naap_ops.storage.local
 if os.geteuid() == 0:
     os.setgroups([]), os.setgid({nobody}), os.setuid({nobody})
 root = sys.argv[1]

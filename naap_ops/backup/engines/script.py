@@ -16,22 +16,31 @@ from naap_ops.backup.toc import printable
 if TYPE_CHECKING:
     from naap_ops.postgres.tools import Command, Toolset
 
+_ROWS_OF = "; Type: TABLE DATA; Schema: "
+_TABLE_IN = "; Type: TABLE; Schema: "
+
 
 class RowsByOid:
-    """Collects ScriptCounter's findings under the tables' oids."""
+    """Collects ScriptCounter's findings under the tables' oids.
+
+    A name may hold what separates names in pg_dump's comments; put together again, they are what the comment said in any case.
+    """
 
     def __init__(self, tables: Sequence[Relation]) -> None:
-        self._oids = {(printable(t.schema), printable(t.name)): t.oid for t in tables}
+        names = [(printable(t.schema), printable(t.name), t.oid) for t in tables]
+        self._oids = {f"{name}{_ROWS_OF}{schema}": oid for schema, name, oid in names}
+        self._defined = {f"{name}{_TABLE_IN}{schema}": oid for schema, name, oid in names}
         self.rows: dict[int, int] = {}
 
     def __call__(self, schema: str, name: str, rows: int) -> None:
-        oid = self._oids.get((schema, name))
+        oid = self._oids.get(f"{name}{_ROWS_OF}{schema}")
         if oid is not None:
             self.rows[oid] = rows
 
-    def oids(self, names: Iterable[tuple[str, str]]) -> set[int]:
-        """Those of ``(schema, name)`` that are known."""
-        return {self._oids[name] for name in names if name in self._oids}
+    def oids(self, defined: Iterable[tuple[str, str]]) -> set[int]:
+        """Of the tables that a script defines, ``(schema, name)``, those that are known."""
+        found = {self._defined.get(f"{name}{_TABLE_IN}{schema}") for schema, name in defined}
+        return {oid for oid in found if oid is not None}
 
 
 def rows_of(tools: Toolset, archive: Path, tables: Sequence[Relation]) -> dict[int, int]:

@@ -1,0 +1,54 @@
+"""Who is in the way of a session of ours: asked by a second one while the first waits, because afterwards nobody can tell."""
+
+from __future__ import annotations
+
+import threading
+from contextlib import closing
+from typing import TYPE_CHECKING, Self
+
+from naap_ops.errors import OpsError
+
+if TYPE_CHECKING:
+    from naap_ops.postgres.conninfo import ConnInfo
+
+_BLOCKERS = """
+select b.pid, coalesce(b.usename, ''), coalesce(nullif(b.application_name, ''), 'unnamed'), coalesce(b.state, ''),
+  left(regexp_replace(coalesce(b.query, ''), '\\s+', ' ', 'g'), 120)
+from unnest(pg_blocking_pids(%s)) p(pid) join pg_stat_activity b on b.pid = p.pid order by b.pid
+"""
+
+
+class BlockerWatch:
+    """``seen`` is what the last look found: who blocked session ``pid``. The first look, and its session, come after ``interval``."""
+
+    def __init__(self, info: ConnInfo, pid: int, *, interval: float = 0.5) -> None:
+        self._info = info
+        self._pid = pid
+        self._interval = interval
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+        self.seen: list[str] = []
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        from psycopg import Error
+
+        from naap_ops.postgres.session import connect
+
+        if self._stop.wait(self._interval):
+            return
+        try:
+            with closing(connect(self._info)) as connection:
+                while not self._stop.wait(self._interval):
+                    rows = connection.execute(_BLOCKERS, [self._pid]).fetchall()
+                    if rows:
+                        self.seen = [f"pid {p}, user {u}, application {a} ({s}): {q}" for p, u, a, s, q in rows]
+        except (Error, OpsError):
+            return  # the server is gone, or full; the session itself will say so

@@ -1,0 +1,86 @@
+"""Foreign keys across the border of what is restored: turned to the new tables, and taken off the copy that is kept.
+
+A kept copy must not hold its keys: deletes in live tables would be refused for its sake, or cascade into it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from psycopg import errors as server
+from psycopg import sql
+
+from naap_ops.errors import Refused
+from naap_ops.restore.dependants import ForeignKey
+
+if TYPE_CHECKING:
+    from naap_ops.postgres.session import Connection
+
+
+def turn(connection: Connection, keys: Iterable[ForeignKey]) -> None:
+    """Let keys that live tables hold point at the new tables of the same names, validated; then drop the old ones.
+
+    Readers are only kept out for the last step. Raises Refused, naming the key and the rows that have lost what they point at.
+    """
+    turned = [(key, f"naap_ops_{key.oid}") for key in keys]
+    for key, provisional in turned:
+        add(connection, key, name=provisional)
+    for key, provisional in turned:
+        table, name = sql.Identifier(key.schema, key.table), sql.Identifier(key.name)
+        connection.execute(sql.SQL("alter table {} drop constraint {}").format(table, name))
+        rename = sql.SQL("alter table {} rename constraint {} to {}")
+        connection.execute(rename.format(table, sql.Identifier(provisional), name))
+        if key.comment is not None:
+            comment = sql.SQL("comment on constraint {} on {} is {}")
+            connection.execute(comment.format(name, table, sql.Literal(key.comment)))
+
+
+def add(connection: Connection, key: ForeignKey, *, name: str | None = None) -> None:
+    """Add a key to its table, validated unless it was not before. Raises Refused."""
+    statement = sql.SQL("alter table {} add constraint {} {}").format(
+        sql.Identifier(key.schema, key.table),
+        sql.Identifier(name or key.name),
+        sql.SQL(key.definition),  # the server's own text
+    )
+    try:
+        with connection.transaction():
+            connection.execute(statement)
+    except server.ForeignKeyViolation as error:
+        count = _lost(connection, key)
+        raise Refused(
+            reason=f"foreign key {key} cannot be put back: {count:,} of its rows point at rows of {'.'.join(key.refers_to)}"
+            " that are not there",
+            hint=f"{error.diag.message_detail} Nothing has been changed.",
+        ) from error
+    except (server.UndefinedTable, server.UndefinedColumn, server.InvalidForeignKey, server.DatatypeMismatch) as error:
+        raise Refused(
+            reason=f"foreign key {key} cannot be put back: {error.diag.message_primary}",
+            hint="The backup is of another structure. Drop the key first, or restore the whole database (--swap).",
+        ) from error
+
+
+def drop(connection: Connection, keys: Iterable[ForeignKey], schema: str) -> None:
+    """Take keys off tables that are now in ``schema``."""
+    for key in keys:
+        statement = sql.SQL("alter table {} drop constraint {}")
+        connection.execute(statement.format(sql.Identifier(schema, key.table), sql.Identifier(key.name)))
+
+
+def _lost(connection: Connection, key: ForeignKey) -> int:
+    """Rows that point at nothing, by the key's MATCH rule (documentation of CREATE TABLE, REFERENCES)."""
+    filled = [sql.SQL("f.{} is not null").format(sql.Identifier(column)) for column in key.columns]
+    joined = [
+        sql.SQL("r.{} = f.{}").format(sql.Identifier(there), sql.Identifier(here))
+        for here, there in zip(key.columns, key.referred, strict=True)
+    ]
+    row = connection.execute(
+        sql.SQL("select count(*) from {} f where ({}) and not exists (select from {} r where {})").format(
+            sql.Identifier(key.schema, key.table),
+            sql.SQL(" or " if key.match == "f" else " and ").join(filled),
+            sql.Identifier(*key.refers_to),
+            sql.SQL(" and ").join(joined),
+        )
+    ).fetchone()
+    assert row is not None
+    return int(row[0])

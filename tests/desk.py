@@ -10,15 +10,20 @@ import contextlib
 import io
 import json
 import os
+import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+from naap_ops import clock
 from naap_ops.app import App
-from naap_ops.backup.repository import Backup
+from naap_ops.backup import manifest as manifests
+from naap_ops.backup.repository import Backup, new_id
 from naap_ops.cli import main
 from naap_ops.config.sources import load
 from naap_ops.events import Events
@@ -108,6 +113,22 @@ class Desk:
         """The folder of a published backup."""
         return self.repo / backup.prefix
 
+    def edit(self, backup: Backup, change: Callable[[dict[str, Any]], None]) -> None:
+        """Change the manifest and give it the checksum that fits, as somebody who means harm would."""
+        path = self.path(backup) / "manifest.json"
+        raw = json.loads(path.read_bytes())
+        raw.pop("checksum")
+        change(raw)
+        path.write_text(json.dumps({**raw, "checksum": manifests._checksum(raw)}), encoding="utf-8")
+
+    def aged(self, backup: Backup, age: timedelta) -> Backup:
+        """A copy of the backup that is so much older than now."""
+        id = new_id(clock.now() - age)
+        copy = Backup(backup.alias, id, backup.storage)
+        shutil.copytree(self.path(backup), self.path(copy))
+        self.edit(copy, lambda raw: raw.update(id=id))
+        return self.app().repository.find(id, backup.alias)
+
     def listed(self) -> list[Backup]:
         """What the repository shows now, newest first."""
         return self.app().repository.backups()
@@ -171,8 +192,6 @@ class Desk:
 
 def wait_until(holds: Callable[[], object], *, seconds: float = 60.0, poll: float = 0.01) -> None:
     """Wait for a condition that another process brings about; fail loudly when it does not."""
-    import time
-
     deadline = time.monotonic() + seconds
     while not holds():
         assert time.monotonic() < deadline, "what was waited for did not come"

@@ -161,7 +161,7 @@ def _globals(source: Source, folder: Path, patience: float) -> None:
     # Without --database it wants to connect to postgres or template1. Its own lock timeout is for pg_dump only.
     database = make_conninfo("", dbname=source.info.dbname)
     words = ["--globals-only", "--no-role-passwords", "--no-password", f"--database={database}"]
-    session = source.info.with_settings({"lock_timeout": f"{int(patience * 1000)}ms"})
+    session = source.info.with_settings({"lock_timeout": f"{int(patience * 1000)}ms", "statement_timeout": "0"})
     command = source.tools.command("pg_dumpall", words, session)
     _, output, _ = process.run(command.argv, env=command.env, input=command.preamble or None)
     files.write_durably(folder / GLOBALS, output)

@@ -19,7 +19,7 @@ from unnest(pg_blocking_pids(%s)) p(pid) join pg_stat_activity b on b.pid = p.pi
 
 
 class BlockerWatch:
-    """``seen`` is what the last look found: who blocked session ``pid``. The first look, and its session, come after ``interval``."""
+    """``seen`` is what the last look found: who blocked session ``pid``. Nothing is asked before ``interval`` has passed."""
 
     def __init__(self, info: ConnInfo, pid: int, *, interval: float = 0.5) -> None:
         self._info = info

@@ -50,9 +50,10 @@ class Contents:
     entries: Sequence[Entry]
     depends: dict[int, tuple[int, ...]]
 
-    def of_schema(self) -> list[Entry]:
-        """What makes a schema anew, of contents limited to it. Default privileges and publications stay as they are live."""
-        return [entry for entry in self.entries if entry.catalog not in (_DEFAULT_ACL, *_PUBLICATIONS)]
+    def of_schema(self, *, default_privileges: bool) -> list[Entry]:
+        """What makes a schema anew, of contents limited to it. Publications stay as they are, default privileges on demand."""
+        without = _PUBLICATIONS if default_privileges else (*_PUBLICATIONS, _DEFAULT_ACL)
+        return [entry for entry in self.entries if entry.catalog not in without]
 
     def of_table(self, table: TableFact) -> list[Entry]:
         """What makes a table anew: itself, its rows, what the manifest says belongs to it, and what is attached to these."""
@@ -104,11 +105,15 @@ def _pair(text: str) -> tuple[int, int]:
 
 
 def read(tools: Toolset, archive: Path, *words: str) -> Contents:
-    """Have pg_restore list an archive; ``words`` limit the list, e.g. ``--schema=name``. Raises CommandFailed."""
+    """Have pg_restore list an archive. Raises CommandFailed.
+
+    ``words`` are ``--verbose`` for the dependencies of all entries, or options that limit the list, e.g. ``--schema=name``; not
+    both, as the verbose list is always whole (pg_backup_archiver.c, PrintTOCSummary).
+    """
     from naap_ops.postgres.conninfo import ConnInfo
 
     nowhere = ConnInfo(host=None, port=None, user=None, dbname=None)
-    arguments = ["--list", "--verbose", *words]
+    arguments = ["--list", *words]
     if tools.remote:
         with piped(tools.command("pg_restore", arguments, nowhere), archive) as child:
             output = child.stdout.read()

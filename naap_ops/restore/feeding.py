@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import re
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -47,7 +47,7 @@ class Printer:
         """The SQL of ``entries``, which are not rows. Raises CommandFailed."""
         return b"".join(self.pieces(archive, entries)) if entries else b""
 
-    def pieces(self, archive: Path, entries: Sequence[Entry]) -> Iterator[bytes]:
+    def pieces(self, archive: Path, entries: Sequence[Entry]) -> Generator[bytes]:
         """The same piece by piece; pg_restore's exit status is checked behind the last one. Raises CommandFailed."""
         with self._command(archive, entries) as (command, source), piped(command, source) as child:
             while piece := child.stdout.read1(files.CHUNK):  # type: ignore[attr-defined]

@@ -16,7 +16,7 @@ from naap_ops.restore import aside, gate, marks
 from naap_ops.restore.failures import server_errors
 from naap_ops.restore.locking import target_lock
 from naap_ops.restore.marks import Mark
-from naap_ops.restore.outcome import Outcome, Plan, RestoreOptions, megabytes
+from naap_ops.restore.outcome import Outcome, Plan, RestoreOptions, size_text
 
 if TYPE_CHECKING:
     from naap_ops.postgres.conninfo import ConnInfo
@@ -102,7 +102,7 @@ def plan_undo(info: ConnInfo, database: str, *, name: str | None = None) -> Plan
 
     with server_errors(info, "planning"), target_lock(info, database) as session:
         chosen = _choose(session, database, name)
-        size = f", {megabytes(chosen.bytes)}" if chosen.bytes is not None else ""
+        size = f", {size_text(chosen.bytes)}" if chosen.bytes is not None else ""
         lines = [f"rename {chosen.name!r}{size}, live until {chosen.at}, back to {database!r}"]
         live = gate.live(session, server_info(session), database)
         if live is not None:

@@ -54,9 +54,13 @@ class Outcome:
     notes: list[str] = field(default_factory=list)
 
 
-def megabytes(size: int) -> str:
-    """A size for people: ``12.3 MB``."""
-    return f"{size / 1e6:,.1f} MB"
+def size_text(size: float) -> str:
+    """A size for people: ``12.3 MB``, decimal as disks are sold."""
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if size < 1000:
+            return f"{size:.0f} {unit}" if unit == "bytes" else f"{size:.1f} {unit}"
+        size /= 1000
+    return f"{size:,.1f} TB"
 
 
 def described(manifest: Manifest) -> str:

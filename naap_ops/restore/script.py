@@ -24,7 +24,7 @@ from naap_ops.events import Events
 from naap_ops.postgres.catalog.tables import tables as catalog_tables
 from naap_ops.restore import gate, restricted, whole
 from naap_ops.restore.failures import load_error
-from naap_ops.restore.outcome import Outcome, Plan, RestoreOptions, megabytes
+from naap_ops.restore.outcome import Outcome, Plan, RestoreOptions, size_text
 from naap_ops.restore.source import Progress
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ class ScriptSource:
         self._identity = self._look()
         self._facts = _read(self._path)
         rows = sum(self._facts.rows.values())
-        self.text = f"script {self._path} ({megabytes(self._identity[0])}): {len(self._facts.rows)} tables, {rows:,} rows"
+        self.text = f"script {self._path} ({size_text(self._identity[0])}): {len(self._facts.rows)} tables, {rows:,} rows"
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -15,7 +15,7 @@ from naap_ops.errors import BackupDamaged, CommandFailed
 from naap_ops.restore import gate
 from naap_ops.restore.failures import load_error
 from naap_ops.restore.hashes import FileCheck
-from naap_ops.restore.outcome import RestoreOptions, described, megabytes, totals
+from naap_ops.restore.outcome import RestoreOptions, described, size_text, totals
 
 if TYPE_CHECKING:
     from naap_ops.postgres.conninfo import ConnInfo
@@ -59,7 +59,7 @@ class BackupSource:
     def __init__(self, backup: Backup, tools: Toolset) -> None:
         self.manifest = gate.usable(backup)
         self.name = backup.id
-        self.text = f"{described(self.manifest)}: {totals(self.manifest.tables)}, {megabytes(self.manifest.bytes)} in files"
+        self.text = f"{described(self.manifest)}: {totals(self.manifest.tables)}, {size_text(self.manifest.bytes)} in files"
         self.props = recorded(self.manifest)
         self._backup = backup
         self._tools = tools

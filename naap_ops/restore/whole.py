@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING
 
 from naap_ops import clock
 from naap_ops.backup.repository import Backup
-from naap_ops.errors import Refused
+from naap_ops.errors import Refused, UsageError
 from naap_ops.events import Events
-from naap_ops.postgres.databases import DatabaseProps, apply_properties, exists, properties, rename_swap
+from naap_ops.postgres.databases import NAME_BYTES, DatabaseProps, apply_properties, exists, properties, rename_swap
 from naap_ops.postgres.session import ServerInfo, server_info
 from naap_ops.restore import aside, gate, marks
 from naap_ops.restore.failures import server_errors
 from naap_ops.restore.locking import target_lock
 from naap_ops.restore.marks import Mark
-from naap_ops.restore.outcome import Outcome, Plan, RestoreOptions, megabytes
+from naap_ops.restore.outcome import Outcome, Plan, RestoreOptions, size_text
 from naap_ops.restore.source import BackupSource, Source
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ def plan(source: Source, info: ConnInfo, name: str, options: RestoreOptions, *, 
         if ready.live is None:
             lines.append(f"rename that to {name!r}, which does not exist yet")
         else:
-            size = f", {megabytes(ready.live.bytes)}" if ready.live.bytes is not None else ""
+            size = f", {size_text(ready.live.bytes)}" if ready.live.bytes is not None else ""
             kept = aside.free_name(ready.session, name, "before")
             ended = ", ".join(ready.live.sessions) or "none now"
             lines.append(f"rename the live database {name!r}{size} to {kept!r} and the new one to {name!r}, at one instant")
@@ -111,6 +111,8 @@ class _Ready:
 @contextmanager
 def _prepared(source: Source, info: ConnInfo, name: str, options: RestoreOptions, *, replaces: bool) -> Iterator[_Ready]:
     """The gate: everything that can be known before anything is written."""
+    if len(name.encode()) > NAME_BYTES:  # the server would cut it, and mean another database
+        raise UsageError(detail=f"{name!r} has {len(name.encode())} bytes; a name has at most {NAME_BYTES} bytes")
     with target_lock(info, name) as session:
         server = server_info(session)
         if not replaces and exists(session, name):

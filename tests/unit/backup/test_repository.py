@@ -133,6 +133,7 @@ def test_other_peoples_files_are_neither_listed_nor_touched(repository: Reposito
         (root(repository) / name).parent.mkdir(parents=True, exist_ok=True)
         (root(repository) / name).write_text("{}")
     assert [(b.alias, b.id) for b in repository.backups()] == [("app", MONDAY)]
+    assert repository.aliases() == ["app"]
     repository.sweep("app")
     repository.delete(backup)
     assert all((root(repository) / name).read_text() == "{}" for name in foreign)

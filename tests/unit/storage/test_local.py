@@ -154,6 +154,39 @@ def test_all_is_durable_before_the_next_step_depends_on_it(tmp_path: Path, monke
     assert log[log.index(("rename", "app/set/manifest.json")) - 1][1].endswith(".tmp"), "the manifest's bytes come first"
 
 
+def test_a_removal_begins_with_the_last_file_and_makes_that_durable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    log: list[str] = []
+    fsync, unlink, rename = os.fsync, os.unlink, os.rename
+
+    def logged_fsync(fd: int) -> None:
+        log.append("fsync " + os.readlink(f"/proc/self/fd/{fd}").removeprefix(f"{tmp_path}/"))
+        fsync(fd)
+
+    def logged_unlink(path: Path, **options: int) -> None:
+        log.append(f"unlink {Path(path).name}")
+        unlink(path, **options)
+
+    def logged_rename(source: Path, target: Path) -> None:
+        log.append(f"rename {Path(target).name}")
+        rename(source, target)
+
+    storage = LocalStorage(tmp_path)
+    publish(storage, "app/set")
+    for name, logged in (("fsync", logged_fsync), ("unlink", logged_unlink), ("rename", logged_rename)):
+        monkeypatch.setattr(os, name, logged)
+    storage.remove("app/set", LAST)
+    assert log[:3] == [f"unlink {LAST}", "fsync app/set", f"rename set{PARTIAL}"]
+    assert log[-2:] == [f"unlink {LOCK}", "fsync app"]
+    assert sorted(log[3:-2]) == ["unlink 1.dat", "unlink sums"]
+
+
+def test_a_lock_file_left_behind_is_no_object(tmp_path: Path) -> None:
+    storage = LocalStorage(tmp_path)
+    publish(storage, "app/set")
+    (tmp_path / "app" / "set" / LOCK).touch()
+    assert [info.key for info in storage.list()] == ["app/set/data/1.dat", "app/set/manifest.json", "app/set/sums"]
+
+
 # --- full disks ---------------------------------------------------------------------------------------------------
 
 LIMITED = """

@@ -1,72 +1,34 @@
-"""One transaction in the live database: what restoring a schema and restoring a table have in common."""
+"""A backup opened for a part of it: which entries that is, which files they need, and their way into a session of ours."""
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack, closing, contextmanager
+from collections.abc import Callable, Iterable
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
-from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 import psycopg
-from psycopg import errors as server
-from psycopg import sql
 
-from naap_ops import clock
 from naap_ops.backup.manifest import Manifest, TableFact
 from naap_ops.backup.repository import Backup
-from naap_ops.errors import BackupDamaged, Blocked, CommandFailed, Refused, UsageError
+from naap_ops.backup.toc import Entry
+from naap_ops.errors import BackupDamaged, CommandFailed, Refused, UsageError
 from naap_ops.events import Events
-from naap_ops.postgres.databases import derived_name
-from naap_ops.postgres.session import connect, server_info
+from naap_ops.postgres.conninfo import ConnInfo
+from naap_ops.postgres.session import server_info
 from naap_ops.restore import contents, gate
-from naap_ops.restore.blockers import BlockerWatch
 from naap_ops.restore.contents import Contents, Stages
-from naap_ops.restore.failures import load_error, missing_roles, server_error
+from naap_ops.restore.failures import load_error
 from naap_ops.restore.feeding import Printer, RowFeeder, run_structure
 from naap_ops.restore.hashes import FileCheck
-from naap_ops.restore.locking import application_name, target_lock
 from naap_ops.restore.outcome import RestoreOptions
 
 if TYPE_CHECKING:
-    from naap_ops.postgres.conninfo import ConnInfo
     from naap_ops.postgres.session import Connection
     from naap_ops.postgres.tools import Toolset
 
-_SETTINGS = """
-set search_path to ''; set row_security to off; set jit to off; set synchronous_commit to on;
-set maintenance_work_mem to {}; set lock_timeout to {}
-"""
-
-
-@contextmanager
-def live_transaction(info: ConnInfo, options: RestoreOptions, doing: str) -> Iterator[Connection]:
-    """A transaction in the live database, under its restore lock; committed when the block ends well, else rolled back.
-
-    Raises Busy, Blocked (naming who was in the way), PrivilegeMissing, Refused, ServerUnreachable.
-    """
-    assert info.dbname is not None
-    with (
-        target_lock(info, info.dbname),
-        closing(connect(info, application_name=application_name(), autocommit=False)) as connection,
-        BlockerWatch(info, connection.info.backend_pid) as watch,
-    ):
-        try:
-            timeout = sql.Literal(f"{options.lock_timeout * 1000:.0f}ms")
-            connection.execute(sql.SQL(_SETTINGS).format(sql.Literal(options.maintenance_work_mem), timeout))
-            yield connection
-            connection.commit()
-        except (server.LockNotAvailable, server.DeadlockDetected) as error:
-            blockers = "; ".join(watch.seen) or error.diag.message_detail or str(error.diag.message_primary)
-            raise Blocked(what=doing, blockers=blockers) from error
-        except server.UndefinedObject as error:
-            if (error.diag.message_primary or "").startswith("role "):
-                raise missing_roles([(error.diag.message_primary or "").split('"')[1]]) from error
-            raise server_error(error, info, doing) from error
-        except psycopg.Error as error:
-            raise server_error(error, info, doing) from error
+_NOWHERE = ConnInfo(host=None, port=None, user=None, dbname=None)
 
 
 @dataclass
@@ -116,8 +78,8 @@ class Archive:
     def _rows(self) -> Path:
         return self._folder / self.manifest.archive
 
-    def stages(self, choose: Callable[[Contents], list[contents.Entry]], *words: str) -> Stages:
-        """The chosen entries in the order of their use. ``words`` limit the lists that ``choose`` sees. Raises CommandFailed."""
+    def stages(self, choose: Callable[[Contents], list[Entry]], *words: str) -> Stages:
+        """The chosen entries in the order of their use. ``words``: see :func:`naap_ops.restore.contents.read`."""
         try:
             found = contents.staged(choose(contents.read(self.tools, self._structure, *words)))
             if self._rows == self._structure:
@@ -125,10 +87,10 @@ class Archive:
             rows = contents.staged(choose(contents.read(self.tools, self._rows, *words)))
             return Stages(found.before, rows.rows, found.after)
         except CommandFailed as error:
-            raise load_error(error, _nowhere()) from error
+            raise load_error(error, _NOWHERE) from error
 
     def load(self, connection: Connection, stages: Stages, events: Events) -> int:
-        """Carry out the stages; the rows in all. Raises BackupDamaged where tables do not get the rows they had, CommandFailed."""
+        """Carry out the stages. The rows in all; raises BackupDamaged where tables do not get the rows they had."""
         self._check.start()
         printer = Printer(self.tools, self.options.owner, self.options.privileges)
         try:
@@ -137,7 +99,7 @@ class Archive:
             run_structure(connection, printer.text(self._structure, stages.after))
         except CommandFailed as error:
             self._check.passed()  # damaged files explain it better
-            raise load_error(error, _nowhere()) from error
+            raise load_error(error, _NOWHERE) from error
         except psycopg.Error:
             if not connection.broken:
                 connection.rollback()  # nobody waits for our locks while the files are read to their end
@@ -182,44 +144,3 @@ def _readable_in_parts(manifest: Manifest, options: RestoreOptions) -> None:
         )
     if manifest.kind == "schema" and not options.partial:
         raise Refused(reason="the backup holds no rows (kind schema): the tables would be empty")
-
-
-def free_schema_name(connection: Connection, base: str, role: str) -> str:
-    """A derived name that no schema has; its time is now or, if that is taken, a little later."""
-    moment = clock.now()
-    while schema_oid(connection, name := derived_name(base, role, moment)) is not None:
-        moment += timedelta(seconds=1)
-    return name
-
-
-def schema_oid(connection: Connection, name: str) -> int | None:
-    """The schema's oid, or None."""
-    row = connection.execute("select oid::bigint from pg_namespace where nspname = %s", [name]).fetchone()
-    return None if row is None else int(row[0])
-
-
-def comment_on_schema(connection: Connection, name: str, text: str | None) -> None:
-    """Set a schema's comment."""
-    connection.execute(sql.SQL("comment on schema {} is {}").format(sql.Identifier(name), sql.Literal(text)))
-
-
-def analyze(connection: Connection, relations: Sequence[tuple[str, str]]) -> None:
-    """Gather statistics, inside the transaction: whoever comes after the commit finds them there."""
-    if relations:
-        names = sql.SQL(", ").join(sql.Identifier(*relation) for relation in relations)
-        connection.execute(sql.SQL("analyze {}").format(names))
-
-
-def publication_note(publications: Sequence[str]) -> list[str]:
-    """What has to be done by hand."""
-    if not publications:
-        return []
-    return [
-        f"publications {', '.join(publications)} still hold the old tables, not the restored ones: ALTER PUBLICATION ... ADD"
-    ]
-
-
-def _nowhere() -> ConnInfo:
-    from naap_ops.postgres.conninfo import ConnInfo
-
-    return ConnInfo(host=None, port=None, user=None, dbname=None)

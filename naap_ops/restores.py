@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from naap_ops.app import App, Target
 from naap_ops.backup.repository import Backup
 from naap_ops.config import patterns
-from naap_ops.errors import DatabaseMissing, UsageError
+from naap_ops.errors import DatabaseMissing, Refused, UsageError
 from naap_ops.postgres.conninfo import resolve
 from naap_ops.postgres.session import maintenance, server_info
 from naap_ops.postgres.tools import find_tools
 from naap_ops.restore import whole
 from naap_ops.restore.outcome import Outcome, Plan, RestoreOptions
+
+if TYPE_CHECKING:
+    from naap_ops.postgres.conninfo import ConnInfo
+    from naap_ops.restore.kept import Kept
+    from naap_ops.restore.kept_parts import KeptPart
 
 
 @dataclass(frozen=True)
@@ -63,11 +70,11 @@ def plan(source: Backup | Path, to: Target, at: Aim, chosen: RestoreOptions) -> 
 
         return plan_script(source, to.info, chosen, to.tools, into=_new(at))
     if at.what == "schema":
-        from naap_ops.restore.scoped_schema import plan_schema
+        from naap_ops.restore.schema import plan_schema
 
         return plan_schema(source, to.info, at.name, chosen, to.tools)
     if at.what == "table":
-        from naap_ops.restore.scoped_table import plan_table
+        from naap_ops.restore.table import plan_table
 
         return plan_table(source, to.info, *table_of(source, at.name), chosen, to.tools)
     if at.what == "into":
@@ -82,11 +89,11 @@ def restore(app: App, source: Backup | Path, to: Target, at: Aim, chosen: Restor
 
         return restore_script(source, to.info, chosen, to.tools, app.events, into=_new(at))
     if at.what == "schema":
-        from naap_ops.restore.scoped_schema import restore_schema
+        from naap_ops.restore.schema import restore_schema
 
         return restore_schema(source, to.info, at.name, chosen, to.tools, app.events)
     if at.what == "table":
-        from naap_ops.restore.scoped_table import restore_table
+        from naap_ops.restore.table import restore_table
 
         return restore_table(source, to.info, *table_of(source, at.name), chosen, to.tools, app.events)
     if at.what == "into":
@@ -112,3 +119,58 @@ def table_of(backup: Backup, name: str) -> tuple[str, str]:
             hint="Write it as schema.table; `invoke backup.show` lists the tables.",
         )
     return found[0].schema, found[0].name
+
+
+# --- what is kept ---------------------------------------------------------------------------------------------------
+
+
+def kept(info: ConnInfo, *, everywhere: bool = False) -> list[Kept | KeptPart]:
+    """Old databases that restores left behind (of all databases if ``everywhere``), and old schemas and tables in this one."""
+    from naap_ops.restore.kept import kept as databases
+    from naap_ops.restore.kept_parts import kept_parts
+
+    with suppress(DatabaseMissing):
+        return [*databases(info, None if everywhere else info.dbname), *kept_parts(info)]
+    return [*databases(info, None if everywhere else info.dbname)]
+
+
+def plan_undo(info: ConnInfo, at: Aim, name: str | None) -> Plan:
+    """What :func:`undo` would do."""
+    from naap_ops.restore.kept import plan_undo as of_database
+    from naap_ops.restore.kept_parts import kept_parts
+
+    if at.what == "swap":
+        return of_database(info, info.dbname or "", name=name)
+    found = [part for part in kept_parts(info, at.name) if part.name == name or (name is None and part.role == "before")]
+    if not found:
+        raise Refused(
+            reason=f"no restore has kept {at.what} {at.name}: nothing to undo", hint="`invoke restore.kept` lists it."
+        )
+    line = f"put {at.what} {at.name} as it was until {found[0].at} back from {found[0].name}; what is live now is kept in turn"
+    return Plan(info.dbname or "", [line])
+
+
+def undo(app: App, info: ConnInfo, at: Aim, chosen: RestoreOptions, name: str | None) -> Outcome:
+    """Bring back what a restore has put aside: the newest, or the kept one ``name``."""
+    if at.what == "schema":
+        from naap_ops.restore.kept_parts import undo_schema
+
+        return undo_schema(info, at.name, chosen, app.events, name=name)
+    if at.what == "table":
+        from naap_ops.restore.table import undo_table
+
+        schema, _, table = at.name.partition(".")
+        return undo_table(info, schema, table, chosen, app.events, name=name)
+    from naap_ops.restore.kept import undo as of_database
+
+    return of_database(info, info.dbname or "", chosen, app.events, name=name)
+
+
+def drop_old(info: ConnInfo, name: str, chosen: RestoreOptions) -> Kept | KeptPart:
+    """Drop a kept database, or the schema of a kept schema or table. Raises Refused for anything that bears no mark."""
+    from naap_ops.restore.kept import drop_old as database
+    from naap_ops.restore.kept_parts import drop_old_part
+
+    if name in [each.name for each in kept(info) if hasattr(each, "kind")]:
+        return drop_old_part(info, name, name, chosen)
+    return database(info, name, name)

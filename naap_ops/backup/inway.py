@@ -88,6 +88,11 @@ class LockWatch:
         found = self._blockers if waited else self._queued
         return "; ".join(found or self._ask(_EXCLUSIVE))
 
+    @property
+    def lost(self) -> bool:
+        """Whether the guard's own connection has gone, as far as it has been used."""
+        return self._guard.closed
+
     def _watch(self) -> None:
         while not self._stop.wait(self._interval):
             self._blockers = self._ask(_BLOCKERS) or self._blockers

@@ -20,7 +20,7 @@ from naap_ops.backup.reading import Reading, Unreadable
 from naap_ops.backup.repository import Backup, Repository, new_id
 from naap_ops.backup.request import BackupRequest, resolve
 from naap_ops.backup.snapshot import Facts, Sessions, application_name
-from naap_ops.errors import Blocked, CommandFailed, OpsError, UsageError
+from naap_ops.errors import Blocked, CommandFailed, OpsError, ServerUnreachable, UsageError
 from naap_ops.events import Events
 from naap_ops.storage.base import translated
 
@@ -144,6 +144,8 @@ def _explained(error: CommandFailed, folder: Path, source: Source, watch: LockWa
     found = diagnose(error, folder, source.info.address, source.server.user)
     if isinstance(found, Blocked):
         culprits = watch.culprits(waited=not found.fields["queue_met"])
+        if watch.lost:  # pg_dump's workers say that of any lock that failed
+            return ServerUnreachable(address=source.info.address, reason="the connection was lost during the dump")
         return Blocked(what="pg_dump", blockers=culprits or found.fields["blockers"])
     return found
 

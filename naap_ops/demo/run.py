@@ -82,8 +82,8 @@ def _course(server: ConnInfo, folder: Path, say: Say) -> dict[str, Any]:
     same = before == back
     say(
         f"\n{'PROVED' if same else 'NOT THE SAME'}: {sum(d == back.get(n) for n, d in before.items())} of {len(before)} tables "
-        f"have the rows and the digest of before.\nrestore {restored.seconds:.1f} s, downtime {restored.downtime_seconds:.2f} s "
-        f"(a client reconnecting all the while waited {client.longest:.2f} s at most);\n"
+        f"have the rows and the digest of before.\n"
+        f"restore {restored.seconds:.1f} s, downtime {restored.downtime_seconds:.2f} s (a client reconnecting all the while waited {client.longest:.2f} s at most);\n"
         f"the damaged database was kept as {restored.previous}, which `invoke restore.undo` would swap back."
     )
     if not same:

@@ -13,14 +13,13 @@ def open_storage(where: str, *, base: Path | None = None) -> Storage:
     if not where.strip():
         raise StorageError(url=repr(where), reason="names no place", hint="Give --repo a path.")
     scheme, separator, _ = where.partition("://")
-    if not separator:
+    if not separator or scheme == "file":
         from naap_ops.storage.local import LocalStorage
 
-        return LocalStorage((base or Path.cwd()) / Path(where).expanduser())
-    if scheme == "file":
-        from naap_ops.storage.local import LocalStorage
-
-        return LocalStorage(Path(where.removeprefix("file://")))
+        try:
+            return LocalStorage((base or Path.cwd()) / Path(where.removeprefix("file://")).expanduser())
+        except (ValueError, RuntimeError) as error:  # a NUL in it; the home of a user who does not exist
+            raise StorageError(url=repr(where), reason=str(error)) from None
     raise StorageError(
         url=where,
         reason=f"no storage backend for {scheme}://",

@@ -98,7 +98,8 @@ def _all(call: Call, parts: dict[str, list[str]], *, kind: str, label: str, dry_
         raise UsageError(detail="--all-databases takes the configured ones: leave out --database and --url")
     done: list[dict[str, Any]] = []
     failed: dict[str, OpsError] = {}
-    for alias in call.app.loaded.aliases() or [None]:
+    aliases: list[str | None] = [*call.app.loaded.aliases()]
+    for alias in aliases or [None]:
         try:
             done.append(_one(call, alias, parts, kind=kind, label=label, dry_run=dry_run))
         except OpsError as error:

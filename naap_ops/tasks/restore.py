@@ -12,6 +12,8 @@ from naap_ops.tasks.command import Call, command, number, one_of
 from naap_ops.tasks.progress import progress, size
 
 if TYPE_CHECKING:
+    from naap_ops.restore.kept import Kept
+    from naap_ops.restore.kept_parts import KeptPart
     from naap_ops.restore.outcome import Outcome
 
 
@@ -83,58 +85,77 @@ def _told(outcome: Outcome) -> str:
 @command(name="kept", all_databases="what is kept of every database of the server, not only of this one")
 def kept_(call: Call, all_databases: bool = False) -> dict[str, Any]:
     """
-    List the old databases that restores have left behind, newest first.
+    List what restores have left behind: old databases, and old schemas and tables in this one.
 
     Example: invoke restore.kept
     """
-    from naap_ops.restore.kept import kept as find
+    from naap_ops import restores
 
-    info = call.app.info(call.database)
-    found = find(info, None if all_databases else info.dbname)
+    found = restores.kept(call.app.info(call.database), everywhere=all_databases)
     if found:
         call.table(
-            ["NAME", "OF", "ROLE", "UNTIL", " SIZE", "REPLACED BY"],
-            [[k.name, k.of, k.role, k.at, "?" if k.bytes is None else size(k.bytes), k.backup or ""] for k in found],
+            ["NAME", "OF", "KIND", "ROLE", "UNTIL", " SIZE", "REPLACED BY"],
+            [[k.name, k.of, _kind(k), k.role, k.at, "?" if k.bytes is None else size(k.bytes), k.backup or ""] for k in found],
         )
     else:
         call.say("nothing is kept")
-    return {"kept": [dataclasses.asdict(k) for k in found]}
+    return {"kept": [{**dataclasses.asdict(k), "kind": _kind(k)} for k in found]}
 
 
-@command(kept="which kept database; the newest without it", dry_run="say what would be done, touch nothing")
-def undo(call: Call, kept: str | None = None, dry_run: bool = False) -> dict[str, Any]:
+def _kind(kept: Kept | KeptPart) -> str:
+    return getattr(kept, "kind", "database")
+
+
+@command(
+    schema="undo the restore of this schema",
+    tenant="undo the restore of this tenant's schema (setting tenant_schemas)",
+    table="undo the restore of this table (schema.table)",
+    kept="which of what is kept; the newest without it",
+    dry_run="say what would be done, touch nothing",
+)
+def undo(
+    call: Call,
+    schema: str | None = None,
+    tenant: str | None = None,
+    table: str | None = None,
+    kept: str | None = None,
+    dry_run: bool = False,
+) -> dict[str, Any]:
     """
-    Swap the database that the last restore replaced back into place.
+    Swap back what the last restore replaced: the database, or one schema or table.
 
     Example: invoke restore.undo
     """
     from naap_ops import restores
-    from naap_ops.restore import kept as room
 
+    flags = {"schema": schema, "tenant": tenant, "table": table}
+    what = one_of(flags) if any(flags.values()) else "swap"
+    aim = restores.aim(call.app, what, str(flags.get(what)), call.database)
     info = call.app.info(call.database)
-    options = restores.options(call.app)
     if dry_run or not call.yes:
-        plan = room.plan_undo(info, info.dbname or "", name=kept)
+        plan = restores.plan_undo(info, aim, kept)
         if dry_run:
             call.say("\n".join(plan.lines))
             return {"dry_run": True, "database": plan.database, "plan": plan.lines}
-        call.confirm_name(f"restoring into {plan.database!r}", plan.database, plan.lines)
-    outcome = room.undo(info, info.dbname or "", options, call.events, name=kept)
-    call.say(f"{outcome.database} is what it was before the restore; the restored one is kept as {outcome.previous}")
+        call.confirm_name(f"undoing a restore in {plan.database!r}", plan.database, plan.lines)
+    outcome = restores.undo(call.app, info, aim, restores.options(call.app), kept)
+    call.say(
+        f"{aim.name or outcome.database} is what it was before the restore; what was restored is kept as {outcome.previous}"
+    )
     return dataclasses.asdict(outcome)
 
 
-@command(name="drop-old", old="the kept database, as `restore.kept` names it")
+@command(name="drop-old", old="what to drop, as `restore.kept` names it")
 def drop_old(call: Call, old: str) -> dict[str, Any]:
     """
-    Drop an old database that a restore has left behind. Only those can be dropped; the name is asked for again.
+    Drop what a restore has left behind. Nothing else can be dropped; the name is asked for again.
 
     Example: invoke restore.drop-old naap__before_20261121T031500Z
     """
-    from naap_ops.restore.kept import drop_old as drop
+    from naap_ops import restores
 
     call.confirm_name(f"dropping {old!r} for good", old)
-    dropped = drop(call.app.info(call.database), old, old)
+    dropped = restores.drop_old(call.app.info(call.database), old, restores.options(call.app))
     call.say(f"dropped {dropped.name}")
     return {"dropped": dropped.name, "of": dropped.of, "bytes": dropped.bytes}
 

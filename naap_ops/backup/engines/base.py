@@ -145,7 +145,10 @@ def choose_compression(wanted: str, tools: Toolset, *, plain: bool) -> str:
 
 _FULL = re.compile(r"No space left on device|File too large|Disk quota exceeded", re.IGNORECASE)
 _QUEUE_MET = "could not obtain lock on relation"
-_LOCKED = re.compile(rf"canceling statement due to lock timeout|{_QUEUE_MET}")
+# pg_dump's --lock-wait-timeout is a statement_timeout around LOCK TABLE (pg_dump.c, setup_connection and getTables).
+_LOCKED = re.compile(rf"canceling statement due to (?:lock|statement) timeout|{_QUEUE_MET}")
+# Where what went wrong begins, behind the many lines of --verbose.
+_ERROR = re.compile(r"^pg_\w+: (?:error|fatal): ", re.MULTILINE)
 _DENIED = re.compile(r"permission denied for (.*)|must be superuser.*|query would be affected by row-level security.*")
 LOST = re.compile(
     r"terminating connection due to .*|server closed the connection unexpectedly|connection to server .*failed: .*"
@@ -160,15 +163,18 @@ def diagnose(error: CommandFailed, where: Path, address: str, user: str) -> OpsE
     A Blocked has the field ``queue_met``: pg_dump did not wait, because somebody else already waited for the table.
     """
     text = str(error.fields["stderr"])
+    if begins := _ERROR.search(text):
+        text = text[begins.start() :]
+        error = CommandFailed(**{**error.fields, "stderr": text})
     last = text.splitlines()[-1] if text else ""
     if _FULL.search(text) or error.fields["status"] == -_SIGXFSZ or _at_size_limit(where):
         return NoSpace(where=where, reason=next((line for line in text.splitlines() if _FULL.search(line)), "file size limit"))
+    if lost := LOST.search(text):
+        return ServerUnreachable(address=address, reason=lost[0])
     if _LOCKED.search(text):
         return Blocked(what="pg_dump", blockers=last, queue_met=_QUEUE_MET in text)
     if denied := _DENIED.search(text):
         return PrivilegeMissing(user=user, action=f"read everything: {denied[0]}")
-    if lost := LOST.search(text):
-        return ServerUnreachable(address=address, reason=lost[0])
     return error
 
 

@@ -80,12 +80,12 @@ def _course(server: ConnInfo, folder: Path, say: Say) -> dict[str, Any]:
     back = _digests(info)
     _table(before, after, back, say)
     same = before == back
-    say(
-        f"\n{'PROVED' if same else 'NOT THE SAME'}: {sum(d == back.get(n) for n, d in before.items())} of {len(before)} tables "
-        f"have the rows and the digest of before.\n"
-        f"restore {restored.seconds:.1f} s, downtime {restored.downtime_seconds:.2f} s (a client reconnecting all the while waited {client.longest:.2f} s at most);\n"
-        f"the damaged database was kept as {restored.previous}, which `invoke restore.undo` would swap back."
-    )
+    proved = sum(digest == back.get(name) for name, digest in before.items())
+    verdict = "PROVED" if same else "NOT THE SAME"
+    say(f"\n{verdict}: {proved} of {len(before)} tables have the rows and the digest of before.")
+    say(f"restore {restored.seconds:.1f} s, downtime {restored.downtime_seconds:.2f} s")
+    say(f"(a client reconnecting all the while waited {client.longest:.2f} s at most);")
+    say(f"the damaged database was kept as {restored.previous}, which `invoke restore.undo` would swap back.")
     if not same:
         raise OpsError(detail="the restored database is not the one that was backed up")
     return {

@@ -60,7 +60,7 @@ def read_stream(path: Path, consume: Callable[[bytes], None] | None, *, sync: bo
             digest.update(piece)
             size += len(piece)
             if expand is not None and consume is not None:
-                for text in expand.feed(piece):
+                for text in filter(None, expand.feed(piece)):  # the head of a frame expands to nothing
                     consume(text)
         if expand is not None:
             expand.finish()

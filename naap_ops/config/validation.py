@@ -11,25 +11,32 @@ from naap_ops import redact
 from naap_ops.config import dsn
 from naap_ops.config.layers import Address, Layer
 from naap_ops.config.settings import DatabaseSettings, Settings
-from naap_ops.errors import ConfigurationError
+from naap_ops.errors import ConfigurationError, UsageError
 
 _URL_NAMES = ("database_url", "scratch_url", "url")
 
 
 def validated(merged: Layer) -> Settings:
-    """The model. Raises ConfigurationError with every misfit."""
+    """The model. Raises ConfigurationError with every misfit; UsageError if all of them came by flags."""
     try:
         return Settings.model_validate(merged.nested())
     except ValidationError as error:
-        found = [_told(each, merged) for each in error.errors(include_url=False, include_context=False)]
-        raise ConfigurationError(detail="; ".join(dict.fromkeys(found))) from None
+        misfits = error.errors(include_url=False, include_context=False)
+        flagged = all(place.startswith("flag ") for each in misfits for place in _located(each, merged)[1])
+        detail = "; ".join(dict.fromkeys(_told(each, merged) for each in misfits))
+        raise UsageError(detail=detail) if flagged else ConfigurationError(detail=detail) from None
 
 
-def _told(error: Any, merged: Layer) -> str:
+def _located(error: Any, merged: Layer) -> tuple[Address, set[str]]:
+    """The setting that does not fit, and where its values came from."""
     address = tuple(str(each) for each in error["loc"])
     while address and not any(known[: len(address)] == address for known in merged.sources):
         address = address[:-1]
-    sources = {source for known, source in merged.sources.items() if known[: len(address)] == address}
+    return address, {source for known, source in merged.sources.items() if known[: len(address)] == address}
+
+
+def _told(error: Any, merged: Layer) -> str:
+    address, sources = _located(error, merged)
     name, place = ".".join(address), ", ".join(sorted(sources))
     if error["type"] == "extra_forbidden":
         return f"unknown setting {name} ({place}): {_nearest(address)}"

@@ -84,7 +84,8 @@ def missing_roles(names: list[str]) -> Refused:
     """The refusal that names roles."""
     return Refused(
         reason=f"this server has no role {', '.join(names)}, which the backup's objects belong to or have granted rights to",
-        hint="Create them (globals.sql beside the backup does), or restore with --no-owner --no-privileges.",
+        hint="Create them (globals.sql beside the backup does), or restore with --no-owner --no-privileges, which plain SQL"
+        " does not allow.",
     )
 
 

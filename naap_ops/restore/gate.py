@@ -74,6 +74,17 @@ def may_create(server: ServerInfo) -> None:
         )
 
 
+def plain(options: RestoreOptions, what: str) -> None:
+    """Raises Refused where owners or rights are to be left out of plain SQL: psql carries out all that is there."""
+    wanted = {"--no-owner": options.owner, "--no-privileges": options.privileges}
+    flags = [flag for flag, kept in wanted.items() if not kept]
+    if flags:
+        raise Refused(
+            reason=f"{what} is plain SQL, from which {' and '.join(flags)} can leave nothing out",
+            hint="Create the roles that it names (NOLOGIN is enough) and restore it as it is.",
+        )
+
+
 def requirements(connection: Connection, manifest: Manifest, options: RestoreOptions) -> None:
     """Roles and extensions that the backup names are on this server. Raises Refused."""
     if options.owner or options.privileges:

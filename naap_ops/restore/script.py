@@ -107,10 +107,11 @@ class ScriptSource:
         self,
         connection: Connection,
         server: ServerInfo,
-        options: RestoreOptions,  # noqa: ARG002
+        options: RestoreOptions,
         *,
         replaces: bool,  # noqa: ARG002
     ) -> list[str]:
+        gate.plain(options, f"script {self.name}")
         major = _MAJOR.search(self._facts.head)
         if major is not None:
             gate.server(connection, server, int(major[1]), f"script {self.name}")
@@ -129,10 +130,10 @@ class ScriptSource:
 
     def tables(self, connection: Connection) -> Sequence[TableFact]:
         """Tables of the script under their real names, those it defines but that did not arrive under the script's."""
-        real = {(printable(t.schema), printable(t.name)): t for t in catalog_tables(connection)}
+        real = {_comment(printable(t.schema), printable(t.name)): t for t in catalog_tables(connection)}
         found = []
         for (schema, name), rows in self._facts.rows.items():
-            table = real.get((schema, name))
+            table = real.get(_comment(schema, name))
             oid, owner = (table.oid, table.owner) if table else (0, "")
             found.append(
                 TableFact(table.schema if table else schema, table.name if table else name, oid=oid, owner=owner, rows=rows)
@@ -142,6 +143,11 @@ class ScriptSource:
     def proven(self) -> None:
         if self._look() != self._identity:
             raise _damaged(self._path, "it was changed while it was being restored")
+
+
+def _comment(schema: str, name: str) -> str:
+    """A table as pg_dump's comment names it: what was taken apart at the wrong place is the same again put together."""
+    return f"{name}; Type: TABLE DATA; Schema: {schema}"
 
 
 def _read(path: Path) -> _Facts:

@@ -82,6 +82,8 @@ class BackupSource:
         gate.whole(self.manifest, options, replaces=replaces)
         major = int(self.manifest.server["version_num"]) // 10000
         gate.server(connection, server, major, f"backup {self.name}")
+        if self.manifest.format == "plain" and self.manifest.structure is None:
+            gate.plain(options, f"backup {self.name}")
         gate.requirements(connection, self.manifest, options)
         if self.manifest.format != "plain":
             self._read_contents()

@@ -1,7 +1,7 @@
 """An operator's desk, for tests: one database, one folder for backups, and the toolkit called as operators call it.
 
-``run`` calls the program inside this process, which is quick; ``program`` and ``spawn`` start it as a process of its own, where the
-process is the point. ``app`` is the application without the command line. Nothing of the caller's own settings gets in.
+``run`` calls the program inside this process, which is quick; ``program`` and ``spawn`` start it as a process of its own, where
+the process is the point. ``app`` is the application without the command line. Nothing of the caller's own settings gets in.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -35,6 +35,18 @@ PROGRAM = Path(sys.executable).with_name("naap-ops")
 INVOKE = Path(sys.executable).with_name("invoke")
 _KEPT = ("PATH", "TMPDIR", "LANG", "SYSTEMROOT")
 
+# Stands for a bug: something that nobody foresaw goes wrong inside a task.
+BUG = """
+import sys
+from naap_ops import app, cli
+
+def bug(*_, **__):
+    raise RuntimeError("no such thing at postgresql://u:hushhush@h/d")
+
+app.App.target = bug
+cli.main(["naap-ops", *sys.argv[1:]])
+"""
+
 
 @dataclass(frozen=True)
 class Run:
@@ -54,7 +66,7 @@ class Run:
 
 @dataclass
 class Desk:
-    """``folder`` is the working directory and home; backups go to ``folder/backups``. ``url`` None: no database is configured."""
+    """``folder`` is working directory and home; backups go to ``folder/backups``. ``info`` None: no database is configured."""
 
     folder: Path
     info: ConnInfo | None
@@ -99,7 +111,7 @@ class Desk:
         *,
         kind: str = "full",
         label: str = "",
-        parts: dict[str, Sequence[str]] | None = None,
+        parts: Mapping[str, Sequence[str]] | None = None,
         app: App | None = None,
         **settings: Any,
     ) -> Backup:

@@ -14,7 +14,7 @@ from naap_ops.config.settings import ToolsSettings
 from naap_ops.postgres.conninfo import ConnInfo
 from naap_ops.postgres.digest import Digest, digests
 from naap_ops.postgres.properties import DatabaseProps, properties
-from naap_ops.postgres.session import connect
+from naap_ops.postgres.session import Connection, connect
 from naap_ops.postgres.tools import Toolset, find_tools
 from tests import samples
 from tests.desk import Desk
@@ -67,7 +67,7 @@ def swept(info: ConnInfo) -> Iterator[None]:
     finally:
         databases, roles = (now - then for now, then in zip(_present(info), before, strict=True))
         with closing(connect(info, dbname="postgres")) as session:
-            for (gid, where) in session.execute("select gid, database from pg_prepared_xacts").fetchall():
+            for gid, where in session.execute("select gid, database from pg_prepared_xacts").fetchall():
                 with closing(connect(info, dbname=where)) as there:
                     there.execute(sql.SQL("rollback prepared {}").format(sql.Literal(gid)))
             for name in databases:
@@ -96,7 +96,7 @@ def create(info: ConnInfo, name: str, words: str = "") -> ConnInfo:
     """An empty database."""
     with closing(connect(info, dbname="postgres")) as session:
         statement = sql.SQL("create database {} template template0 ").format(sql.Identifier(name))
-        session.execute(statement + sql.SQL(words))  # type: ignore[arg-type]
+        session.execute(statement + sql.SQL(words))
     return info.with_dbname(name)
 
 
@@ -187,3 +187,60 @@ def desk_with_rows(desk: Desk, rows: int = 100) -> Desk:
         "insert into word values ('old')",
     )
     return desk
+
+
+# --- stopping a restore at a chosen place ---------------------------------------------------------------------------
+
+_HOLD = "naap_ops tests: hold the load"
+
+# Roles are seen from every database: while that one is there, the rows of this table do not go in.
+HELD = f"""
+create function public.hold(i int) returns boolean language plpgsql as $$ begin
+  while exists (select from pg_catalog.pg_roles where rolname = '{_HOLD}') loop perform pg_sleep(0.01); end loop;
+  return true;
+end $$;
+create table held (i int check (public.hold(i)));
+insert into held values (1);
+"""
+
+
+@contextmanager
+def load_held(info: ConnInfo) -> Iterator[None]:
+    """Within the block, a load of :data:`HELD` does not get past its rows."""
+    role = sql.Identifier(_HOLD)
+    with closing(connect(info, dbname="postgres")) as session:
+        session.execute(sql.SQL("create role {}").format(role))
+    try:
+        yield
+    finally:
+        with closing(connect(info, dbname="postgres")) as session:
+            session.execute(sql.SQL("drop role if exists {}").format(role))
+
+
+def loading(info: ConnInfo) -> list[int]:
+    """Server processes that are held in a load."""
+    query = "select pid from pg_stat_activity where query like 'COPY public.held %' and wait_event = 'PgSleep'"
+    return column(info.with_dbname("postgres"), query)
+
+
+@contextmanager
+def swap_held(info: ConnInfo) -> Iterator[Connection]:
+    """Within the block, or until the session it gives ends its transaction, the live database cannot be renamed.
+
+    New connections to it wait, too, once somebody tries.
+    """
+    with closing(connect(info, dbname="postgres", application_name="holder", autocommit=False)) as holder:
+        text = sql.SQL("comment on database {} is 'held'").format(sql.Identifier(info.dbname or ""))
+        holder.execute(text)
+        yield holder
+
+
+def swapping(info: ConnInfo) -> list[int]:
+    """Server processes that wait for the live database's lock."""
+    query = "select pid from pg_stat_activity where application_name = 'naap_ops swap' and wait_event_type = 'Lock'"
+    return column(info.with_dbname("postgres"), query)
+
+
+def ours(info: ConnInfo, what: str) -> list[str]:
+    """Databases with a name that a restore has given: ``restore``, ``before``, ``undone``."""
+    return [name for name in databases(info) if f"__{what}_" in name]

@@ -47,6 +47,7 @@ _SETTINGS = re.compile(
     r"definition of service|service file|invalid (?:port|integer) |invalid connection option|invalid .* value"
 )
 _FULL = re.compile(r"too many (?:clients|connections)|connection slots are reserved")
+_NOT_SERVING = re.compile(r"the database system is ")  # starting up, shutting down, in recovery
 _ANSWERED = re.compile(r"failed: \w+:  ")  # `FATAL:  text`, the severity in the server's language
 _NOISE = re.compile(r"^connection (?:failed|is bad): |\s*Multiple connection attempts failed.*", re.DOTALL)
 
@@ -168,6 +169,8 @@ def _recognised(text: str, reason: str, info: ConnInfo) -> OpsError | None:
     if _FULL.search(text):
         hint = "All of its connection slots are taken: end idle sessions, or raise max_connections."
         return ServerUnreachable(address=info.address, reason=reason, hint=hint)
+    if _NOT_SERVING.search(text):
+        return ServerUnreachable(address=info.address, reason=reason)
     if "FATAL" not in text and _TLS.search(text):
         hint = "Does the server offer TLS, with a certificate this machine can check? See sslmode and sslrootcert in the URL."
         return ConfigurationError(detail=f"no TLS connection to {info.address}: {reason}", hint=hint)

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
+import psycopg
 from psycopg import sql
 
 from naap_ops import clock
@@ -158,13 +159,13 @@ def discard(session: Connection, info: ConnInfo, name: str, events: Events) -> N
     from naap_ops.postgres.session import maintenance
 
     try:
-        if not session.broken:
+        with suppress(psycopg.OperationalError):  # the session is gone; perhaps only the session
             drop(session, name)
             return
         with closing(maintenance(info, avoid=(name, info.dbname))) as fresh:
             drop(fresh, name)
-    except OpsError as error:
-        events.emit("restore.step", name="leftover", text=f"{name} is left behind, the next restore drops it: {error.text}")
+    except (OpsError, psycopg.Error) as error:
+        events.emit("restore.step", name="leftover", text=f"{name} is left behind, the next restore drops it: {error}")
 
 
 def without_comment(props: DatabaseProps, mark: Mark) -> DatabaseProps:

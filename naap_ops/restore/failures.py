@@ -20,6 +20,9 @@ _MISSING_EXTENSION = re.compile(r'extension "(.*?)" is not available')
 _MISSING = re.compile(r'(?:type|schema|function|relation|tablespace|access method|text search \w+) "?.*?"? does not exist')
 _DENIED = re.compile(r"permission denied.*|must be (?:owner|superuser|able to SET ROLE|member).*")
 _FULL = re.compile(r".*(?:No space left on device|could not extend file|Disk quota exceeded).*")
+_LOST = re.compile(
+    r".*(?:server closed the connection|terminating connection|connection to server .* failed|connection not open).*"
+)
 _NEWER = re.compile(r"unsupported version \(([\d.]+)\) in file header")
 _LINES = 8
 
@@ -66,6 +69,8 @@ def load_error(error: CommandFailed, info: ConnInfo) -> OpsError:
             reason=f"the archive is of version {newer[1]}, which this pg_restore cannot read: a newer pg_dump wrote it",
             hint="Restore into a server of at least the major version the backup was taken with.",
         )
+    if lost := _LOST.search(text):
+        return ServerUnreachable(address=info.address, reason=f"the connection was lost while loading: {lost[0].strip()}")
     if denied := _DENIED.search(text):
         return PrivilegeMissing(user=info.user or "(default)", action=f"load all of it: {denied[0]}")
     if missing := _MISSING.search(text):

@@ -17,7 +17,7 @@ from naap_ops.backup.repository import Backup
 from naap_ops.backup.toc import Entry
 from naap_ops.errors import BackupNotFound, Refused
 from naap_ops.events import Events
-from naap_ops.restore import keys, marks, schema_facts
+from naap_ops.restore import keys, marks, matviews, schema_facts
 from naap_ops.restore.archive import Archive
 from naap_ops.restore.contents import Contents
 from naap_ops.restore.dependants import Around, ForeignKey, around
@@ -71,6 +71,8 @@ def restore_schema(
         rows = archive.load(connection, stages, events)
         archive.proven()
         events.emit("restore.step", name="check", text="statistics, rights, foreign keys")
+        if archive.manifest.kind == "data":
+            matviews.refresh(connection, schema)
         schema_facts.grant(connection, made)
         settle(connection, live, neighbours, kept, Mark(marks.BEFORE, schema, backup.id), schema)
     return _outcome(info, kept, began, len(tables), rows, backup.id, notes)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
@@ -12,7 +12,8 @@ from naap_ops.backup.loading import LoadOptions, load
 from naap_ops.backup.manifest import Manifest, TableFact
 from naap_ops.backup.repository import Backup
 from naap_ops.errors import BackupDamaged, CommandFailed
-from naap_ops.restore import gate
+from naap_ops.postgres.session import connect
+from naap_ops.restore import gate, matviews
 from naap_ops.restore.failures import load_error
 from naap_ops.restore.hashes import FileCheck
 from naap_ops.restore.outcome import RestoreOptions, described, size_text, totals
@@ -129,6 +130,9 @@ class BackupSource:
         except CommandFailed as error:
             self.proven()  # damaged files explain a load that failed better than its own words
             raise load_error(error, info) from error
+        if self.manifest.kind == "data":
+            with closing(connect(info)) as connection:
+                matviews.refresh(connection)
 
     def tables(self, connection: Connection) -> Sequence[TableFact]:  # noqa: ARG002
         return [table for table in self.manifest.tables if table.rows is not None]

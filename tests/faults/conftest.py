@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -23,7 +22,7 @@ def desk(any_database: ConnInfo, tmp_path: Path) -> Desk:
 
 
 @pytest.fixture
-def big(any_server: ScratchServer, tmp_path: Path) -> Iterator[Desk]:
+def big(any_server: ScratchServer, tmp_path: Path) -> Desk:
     """About 40 MB in tables ``big1`` ... and a ``small`` one; dumped with gzip:9 it takes seconds. Read only."""
     info = any_server.info.with_dbname(BIG)
     with closing(connect(any_server.info)) as connection:
@@ -35,4 +34,4 @@ def big(any_server: ScratchServer, tmp_path: Path) -> Iterator[Desk]:
         rows = "select i, md5(i::text) || md5((-i)::text) || md5((i * 7)::text) t from generate_series(1, 75000) i"
         desk.sql(*(f"create table big{n} as {rows}" for n in range(1, BIG_TABLES + 1)), "create table small as select 1 i")
     desk.settings("[backup]\njobs = 2\ncompression = 'gzip:9'\n")
-    yield desk
+    return desk

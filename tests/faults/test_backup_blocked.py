@@ -1,4 +1,4 @@
-"""Others in the way: a second backup, sessions that hold tables or wait for them. Who it is must be named, and nobody starve."""
+"""Others in the way: a second backup, sessions that hold tables or wait for them. They must be named, and nobody starve."""
 
 from __future__ import annotations
 
@@ -127,7 +127,7 @@ def test_a_table_held_by_a_prepared_transaction(desk: Desk) -> None:
     desk.sql("create table t as select 1 i")
     gid = str(desk.info.dbname)
     with connect(desk.info, autocommit=False) as session:
-        session.execute("lock table t in access exclusive mode".encode())
+        session.execute(b"lock table t in access exclusive mode")
         session.execute(sql.SQL("prepare transaction {}").format(gid))
         session.rollback()
     try:
@@ -146,8 +146,8 @@ def test_somebody_who_queues_behind_the_dump(big: Desk) -> None:
     def want() -> None:
         try:
             with connect(big.info, application_name="the impatient", autocommit=False) as session:  # type: ignore[arg-type]
-                session.execute("set local lock_timeout = '60s'".encode())
-                session.execute("lock table small in access exclusive mode".encode())
+                session.execute(b"set local lock_timeout = '60s'")
+                session.execute(b"lock table small in access exclusive mode")
                 session.rollback()
         except psycopg.Error as error:
             failures.append(error)

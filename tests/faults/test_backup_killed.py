@@ -20,7 +20,7 @@ OURS = "select count(*) from pg_stat_activity where application_name like 'naap_
 
 def alone(desk: Desk) -> bool:
     """Whether the server has noticed that all sessions of killed runs are gone."""
-    return desk.ask(OURS + " and pid <> pg_backend_pid() and application_name <> 'naap_ops'") == 0
+    return bool(desk.ask(OURS + " and pid <> pg_backend_pid() and application_name <> 'naap_ops'") == 0)
 
 
 def sound(desk: Desk) -> list[str]:
@@ -162,4 +162,3 @@ def test_nohup_is_respected(big: Desk) -> None:
     _, err = child.communicate(timeout=120)
     assert child.returncode == 0, err
     assert len(big.listed()) == 1
-

@@ -99,8 +99,9 @@ def as_nobody(open_folder: Path) -> Callable[[str], str]:
 
 @pytest.fixture
 def _no_lasting_secrets() -> Iterator[None]:
-    """What a test registers as a secret is forgotten after it."""
+    """No secret is known when the test begins, and what it registers is forgotten after it."""
     before = set(redact._known)
+    redact._known.clear()
     yield
     redact._known.clear()
     redact._known.update(before)

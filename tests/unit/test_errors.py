@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import json
 import pkgutil
 import re
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 
 import naap_ops
 from naap_ops import redact
-from naap_ops.errors import CommandFailed, OpsError, ServerUnreachable, tree
+from naap_ops.errors import Busy, CommandFailed, OpsError, Partial, ServerUnreachable, tree
 
 for _module in pkgutil.walk_packages(naap_ops.__path__, "naap_ops."):
     if not _module.name.endswith("__main__"):
@@ -28,7 +29,12 @@ def table() -> dict[int, str]:
     return {int(code): name for code, name in re.findall(r"^\| (\d+) \| (\w+) \|", section, re.MULTILINE)}
 
 
+PARTIAL = Partial(done=[{"id": "x"}], failed={"app": Busy(what="backup", holder="pid 1")})
+
+
 def filled(kind: type[OpsError]) -> OpsError:
+    if kind is Partial:  # made of other failures, not of facts
+        return PARTIAL
     fields = {name for text in (kind.message, kind.hint) for _, name, _, _ in Formatter().parse(text) if name}
     return kind(**{name: f"<{name}>" for name in fields})
 
@@ -37,14 +43,23 @@ def filled(kind: type[OpsError]) -> OpsError:
 def test_every_failure_tells_its_facts_and_stands_in_the_table(kind: type[OpsError]) -> None:
     error = filled(kind)
     assert table()[error.exit_code] == error.name
-    assert all(f"<{name}>" in error.text for _, name, _, _ in Formatter().parse(kind.message) if name)
-    assert error.as_dict() == {
-        "error": kind.__name__,
-        "code": error.exit_code,
-        "message": error.text,
-        "hint": error.advice,
-    }
+    facts = {name for _, name, _, _ in Formatter().parse(kind.message) if name}
+    assert kind is Partial or all(f"<{name}>" in error.text for name in facts)
+    told = error.as_dict()
+    assert (told["error"], told["code"], told["message"], told["hint"]) == (
+        kind.__name__,
+        error.exit_code,
+        error.text,
+        error.advice,
+    )
+    assert json.dumps(told)
     assert str(error) == error.text
+
+
+def test_a_partial_failure_says_what_is_done_and_what_is_not() -> None:
+    assert PARTIAL.text == "1 of 2 failed: app: backup is already running: pid 1"
+    told = PARTIAL.as_dict()
+    assert (told["done"], told["failed"]["app"]["code"]) == ([{"id": "x"}], Busy.exit_code)
 
 
 def test_every_code_of_the_table_has_its_failure() -> None:

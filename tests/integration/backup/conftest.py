@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -30,15 +29,15 @@ def any_desk(any_database: ConnInfo, tmp_path: Path) -> Desk:
 
 
 @pytest.fixture
-def naap_desk(server: ScratchServer, tmp_path: Path) -> Iterator[Desk]:
+def naap_desk(server: ScratchServer, tmp_path: Path) -> Desk:
     """A desk with the corpus' database, once per major. It stays for the next test: read only."""
-    yield Desk(tmp_path, _naap(server))
+    return Desk(tmp_path, _naap(server))
 
 
 @pytest.fixture
-def any_naap_desk(any_server: ScratchServer, tmp_path: Path) -> Iterator[Desk]:
+def any_naap_desk(any_server: ScratchServer, tmp_path: Path) -> Desk:
     """The same on one major."""
-    yield Desk(tmp_path, _naap(any_server))
+    return Desk(tmp_path, _naap(any_server))
 
 
 def _naap(server: ScratchServer) -> ConnInfo:

@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 from psycopg import sql
 
-from naap_ops.backup import take
 from naap_ops.backup.manifest import Manifest
 from naap_ops.backup.snapshot import Facts, Sessions
 from naap_ops.postgres.conninfo import ConnInfo
@@ -37,7 +36,9 @@ def counts(info: ConnInfo, snapshot: str | None = None) -> dict[str, int]:
             connection.execute(sql.SQL("set transaction snapshot {}").format(snapshot))
         found = {}
         for schema, name in connection.execute(query.encode()).fetchall():
-            counted = connection.execute(sql.SQL("select count(*) from only {}").format(sql.Identifier(schema, name))).fetchone()
+            counted = connection.execute(
+                sql.SQL("select count(*) from only {}").format(sql.Identifier(schema, name))
+            ).fetchone()
             found[f"{schema}.{name}"] = counted[0] if counted else -1
     return found
 
@@ -128,7 +129,7 @@ def busy(info: ConnInfo) -> Iterator[None]:
                 while not stop.is_set():
                     number += 1
                     with connection.transaction():
-                        connection.execute("insert into a values (%s); ".encode(), [number])
+                        connection.execute("insert into a values (%s)", [number])
                         connection.execute("insert into b values (%s)", [number])
                         if number % 3 == 0:
                             connection.execute("delete from a where i = %s", [number - 1])
@@ -162,7 +163,7 @@ def test_rows_are_those_of_the_snapshot(desk: Desk, monkeypatch: pytest.MonkeyPa
         truth.update(counts(info, found.snapshot))
         return found
 
-    monkeypatch.setattr(take.Sessions, "facts", facts)
+    monkeypatch.setattr(Sessions, "facts", facts)
     with busy(info):
         wait_until(lambda: (desk.ask("select max(i) from a") or 0) > 50)
         backup = desk.backup(backup__format=format)

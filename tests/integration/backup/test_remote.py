@@ -1,4 +1,4 @@
-"""Tools that are only in a container: a stand-in for `docker exec -i NAME` that passes on nothing but words and standard input."""
+"""Tools that are only in a container: a stand-in for `docker exec -i NAME` passes on nothing but words and standard input."""
 
 from __future__ import annotations
 

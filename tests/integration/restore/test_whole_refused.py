@@ -1,4 +1,4 @@
-"""What stands in the way of a restore is found before anything is written, or leaves nothing behind; the live one never notices."""
+"""What stands in the way of a restore is found before anything is written, or leaves nothing; the live one never notices."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ def as_role(desk: Desk, role: str, words: str = "") -> Desk:
 def test_a_role_without_createdb(any_filled: Desk, aim: list[str]) -> None:
     any_filled.backup()
     role = as_role(any_filled, "no right's")
-    any_filled.sql(f"alter database {QUOTED} owner to \"no right's\"", dbname="postgres")
+    any_filled.sql(f'alter database {QUOTED} owner to "no right\'s"', dbname="postgres")
     with untouched(any_filled):
         assert_refused(restore(role, *aim), 7, "no right's", "CREATEDB")
 
@@ -291,7 +291,7 @@ def manifest_edited(backup: Backup, folder: Path) -> None:
     path.write_text(json.dumps(raw))
 
 
-DAMAGES = {
+DAMAGES: dict[Callable[[Backup, Path], None], str] = {
     flipped_in_the_middle: "",
     truncated: "bytes, not",
     removed: "is missing",

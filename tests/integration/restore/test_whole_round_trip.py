@@ -87,7 +87,7 @@ def test_into_makes_an_equal_database_and_leaves_the_live_one(live: Desk) -> Non
     live.backup()
     live.sql(*DAMAGE)
     damaged = restored.content(live.info)
-    new = "nëw \"one's\" 50%"
+    new = 'nëw "one\'s" 50%'
 
     run = live.run("restore", "--into", new, "--yes", "--json")
 
@@ -117,7 +117,9 @@ def test_swap_where_the_database_is_gone_takes_everything_from_the_manifest(live
 
 
 @pytest.mark.pg(15)
-@pytest.mark.parametrize("words", ["encoding 'LATIN1' lc_collate 'C' lc_ctype 'C'", "locale_provider icu icu_locale 'de-u-co-phonebk'"])
+@pytest.mark.parametrize(
+    "words", ["encoding 'LATIN1' lc_collate 'C' lc_ctype 'C'", "locale_provider icu icu_locale 'de-u-co-phonebk'"]
+)
 def test_encoding_and_locale_are_those_of_the_backup(server: ScratchServer, tmp_path: Path, words: str) -> None:
     with restored.swept(server.info):
         desk = Desk(tmp_path, restored.create(server.info, "café", words))

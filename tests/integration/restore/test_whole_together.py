@@ -20,7 +20,6 @@ from tests import restored
 from tests.desk import Desk, wait_until
 
 CLIENTS = 8
-QUOTED = '"' + restored.NAME.replace('"', '""') + '"'
 # What an application may see of a swap: its session ended, or the name free for a moment.
 EXPECTED = (errors.AdminShutdown, errors.InvalidCatalogName)
 EXPECTED_TEXTS = ("does not exist", "terminating connection", "closed the connection unexpectedly", "connection is closed")
@@ -136,70 +135,56 @@ def sleeping(info: ConnInfo) -> Iterator[None]:
         thread.join()
 
 
-# --- held up in the swap: an open transaction that comments on the database keeps the rename waiting ------------------
-
-
-@contextmanager
-def held_up(desk: Desk) -> Iterator[Connection]:
-    assert desk.info is not None
-    with closing(connect(desk.info, dbname="postgres", application_name="holder", autocommit=False)) as holder:
-        holder.execute(f"comment on database {QUOTED} is 'held'".encode())
-        yield holder
-
-
-def in_swap(desk: Desk) -> bool:
-    assert desk.info is not None
-    query = "select 1 from pg_stat_activity where application_name = 'naap_ops swap' and wait_event_type = 'Lock'"
-    return bool(restored.column(desk.info.with_dbname("postgres"), query))
-
-
-def ours(desk: Desk, what: str) -> list[str]:
-    assert desk.info is not None
-    return [name for name in restored.databases(desk.info) if f"__{what}_" in name]
+# --- stopped at a chosen place --------------------------------------------------------------------------------------
 
 
 def test_a_second_restore_of_the_same_database_is_told_of_the_first(any_filled: Desk) -> None:
+    info = any_filled.info
+    assert info is not None
+    any_filled.backup(label="quick")
+    any_filled.sql(restored.HELD)
     any_filled.backup()
-    first = any_filled.spawn("restore", "--swap", "--yes", "--json")
-    try:
-        wait_until(lambda: ours(any_filled, "restore"), poll=0.001)
-        os.killpg(first.pid, signal.SIGSTOP)
-        for words in (["restore", "--swap"], ["restore.undo"]):
+    with restored.load_held(info):
+        first = any_filled.spawn("restore", "--swap", "--yes", "--json")
+        wait_until(lambda: restored.loading(info))
+        for words in (["restore", "--swap"], ["restore.undo"], ["restore", "--swap", "--dry-run"]):
             second = any_filled.run(*words, "--yes", "--json")
             assert second.code == 15, second.err
             assert f"naap_ops restore {first.pid}@" in second.json["message"]
             assert "user postgres" in second.json["message"]
-        assert any_filled.run("restore", "--swap", "--dry-run").code == 15
-        assert any_filled.run("restore", "--into", "new", "--yes").code == 0  # another target
-        assert len(ours(any_filled, "restore")) == 1
-    finally:
-        os.killpg(first.pid, signal.SIGCONT)
+        # Another target is another matter.
+        assert any_filled.run("restore", "--into", "new", "--yes", "--backup", "quick").code == 0
+        assert len(restored.ours(info, "restore")) == 1
     _, err = first.communicate(timeout=60)
     assert first.returncode == 0, err
-    assert len(ours(any_filled, "before")) == 1
-    assert ours(any_filled, "restore") == []
+    assert len(restored.ours(info, "before")) == 1
+    assert restored.ours(info, "restore") == []
 
 
 def test_a_lock_on_the_database_that_does_not_go_away(any_filled: Desk) -> None:
+    info = any_filled.info
+    assert info is not None
     any_filled.backup()
     any_filled.sql("update word set w = 'new'")
-    with held_up(any_filled):
+    with restored.swap_held(info):
         run = any_filled.run("restore", "--swap", "--yes", "--json", NAAP_OPS_RESTORE__LOCK_TIMEOUT="500ms")
         assert run.code == 16, run.err
         assert "holder" in run.json["message"]
     assert any_filled.ask("select w from word") == "new"
-    assert ours(any_filled, "restore") == ours(any_filled, "before") == []
+    assert restored.ours(info, "restore") == restored.ours(info, "before") == []
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_ended_while_it_waits_it_takes_back_what_it_did(any_filled: Desk, number: signal.Signals) -> None:
+    info = any_filled.info
+    assert info is not None
     any_filled.backup()
     any_filled.sql("update word set w = 'new'")
-    with held_up(any_filled):
+    with restored.swap_held(info):
         child = any_filled.spawn("restore", "--swap", "--yes", "--json", environ={"NAAP_OPS_RESTORE__LOCK_TIMEOUT": "60s"})
-        wait_until(lambda: in_swap(any_filled))
+        wait_until(lambda: restored.swapping(info))
         os.kill(child.pid, number)
         _, err = child.communicate(timeout=60)
         assert child.returncode == 130, err
-        assert ours(any_filled, "restore") == ours(any_filled, "before") == []
+        assert restored.ours(info, "restore") == restored.ours(info, "before") == []
     assert any_filled.ask("select w from word") == "new"

@@ -6,7 +6,7 @@ import json
 import os
 import re
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -40,9 +40,11 @@ def again(repository: Repository, backup: Backup) -> Backup:
 
 def test_ids_sort_by_time_and_are_never_the_same() -> None:
     moment = datetime(2026, 11, 21, 3, 15, tzinfo=UTC)
-    made = {new_id(moment) for _ in range(50)}
-    assert len(made) == 50
+    made = [new_id(moment + timedelta(milliseconds=number)) for number in range(1000)]
+    assert len(set(made)) == 1000
+    assert made == sorted(made)
     assert all(ID.fullmatch(id) and id.startswith("20261121T031500Z-") for id in made)
+    assert len({new_id(moment) for _ in range(5)}) > 1
 
 
 @pytest.mark.parametrize(

@@ -33,7 +33,7 @@ from naap_ops.postgres.url import to_url
 
 PROGRAM = Path(sys.executable).with_name("naap-ops")
 INVOKE = Path(sys.executable).with_name("invoke")
-_KEPT = ("PATH", "TMPDIR", "LANG", "SYSTEMROOT")
+_KEPT = ("PATH", "PYTHONPATH", "TMPDIR", "LANG")
 
 # Stands for a bug: something that nobody foresaw goes wrong inside a task.
 BUG = """

@@ -180,7 +180,7 @@ def load_script(
             child.stdin.write(piece)
 
         with contextlib.suppress(BrokenPipeError):  # psql stopped at an error, which its status tells
-            sink(command.preamble + b"BEGIN;\n")
+            sink(command.preamble + _BEGIN)
             if through is None:
                 read_stream(path, sink)
             else:
@@ -194,10 +194,21 @@ def load_script(
         raise Unreadable(detail=f"{path.name} ends inside a statement, a string or a comment: nothing of it was kept")
 
 
+# The semicolon ends a statement that the script has left open. The transaction's own number is what the server is asked about.
+_BEGIN = b"""BEGIN;
+SELECT pg_catalog.set_config('naap_ops.transaction', pg_catalog.pg_current_xact_id()::text, false);
+"""
 _COMMIT = """
+;
 COMMIT;
 SET client_min_messages = warning;
-DO $naap_ops$ BEGIN RAISE WARNING '{}'; END $naap_ops$;
+DO $naap_ops$ BEGIN
+  IF pg_catalog.pg_xact_status(
+    nullif(pg_catalog.current_setting('naap_ops.transaction', true), '')::pg_catalog.xid8
+  ) = 'committed' THEN
+    RAISE WARNING '{}';
+  END IF;
+END $naap_ops$;
 """
 
 

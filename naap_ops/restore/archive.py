@@ -81,11 +81,10 @@ class Archive:
     def stages(self, choose: Callable[[Contents], list[Entry]], *words: str) -> Stages:
         """The chosen entries in the order of their use. ``words``: see :func:`naap_ops.restore.contents.read`."""
         try:
-            found = contents.staged(choose(contents.read(self.tools, self._structure, *words)))
+            chosen = choose(contents.read(self.tools, self._structure, *words))
             if self._rows == self._structure:
-                return found
-            rows = contents.staged(choose(contents.read(self.tools, self._rows, *words)))
-            return Stages(found.before, rows.rows, found.after)
+                return contents.staged(chosen)
+            return contents.staged(chosen, contents.read(self.tools, self._rows).rows_for(chosen))
         except CommandFailed as error:
             raise load_error(error, _NOWHERE) from error
 

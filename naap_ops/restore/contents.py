@@ -41,6 +41,21 @@ _ATTACHED = (
 )
 _RIGHTS = ("ACL ", "DEFAULT ACL ")
 _ROWS = ("TABLE DATA", "SEQUENCE SET")
+# Kinds that pg_dump puts behind the rows (pg_dump.c, SECTION_POST_DATA).
+_POST_DATA = (
+    "CONSTRAINT ",
+    "CHECK CONSTRAINT ",
+    "FK CONSTRAINT ",
+    "INDEX ",
+    "INDEX ATTACH ",
+    "STATISTICS ",
+    "RULE ",
+    "TRIGGER ",
+    "EVENT TRIGGER ",
+    "ROW SECURITY ",
+    "POLICY ",
+    "MATERIALIZED VIEW DATA ",
+)
 
 
 @dataclass(frozen=True)
@@ -56,7 +71,10 @@ class Contents:
         return [entry for entry in self.entries if entry.catalog not in without]
 
     def of_table(self, table: TableFact) -> list[Entry]:
-        """What makes a table anew: itself, its rows, what the manifest says belongs to it, and what is attached to these."""
+        """What makes a table anew: itself, its rows, what the manifest says belongs to it, and what is attached to these.
+
+        A partition is attached last: its parent is there with its indexes, and the partition's own must be found then.
+        """
         oids = {(toc.PG_CLASS, table.oid), *(_pair(text) for text in table.objects)}
         own = {
             e.dump_id for e in self.entries if (e.catalog, e.oid) in oids or (e.oid == table.oid and e.describes("TABLE DATA"))
@@ -64,7 +82,19 @@ class Contents:
         attached = {
             e.dump_id for e in self.entries if e.catalog == 0 and e.text.startswith(_ATTACHED) and self._first(e) in own
         }
-        return [entry for entry in self.entries if entry.dump_id in own | attached]
+        chosen = [entry for entry in self.entries if entry.dump_id in own | attached]
+        return sorted(chosen, key=lambda e: 2 if e.describes("INDEX ATTACH") else 1 if e.describes("TABLE ATTACH") else 0)
+
+    def rows_for(self, structure: Iterable[Entry]) -> list[Entry]:
+        """The rows that go into the tables and sequences of ``structure``, which comes from another archive: other dump ids."""
+        made = list(structure)
+        tables = {e.oid for e in made if e.describes("TABLE")}
+        sequences = {e.text.replace("SEQUENCE", "SEQUENCE SET", 1) for e in made if e.describes("SEQUENCE")}
+        return [
+            e
+            for e in self.entries
+            if (e.describes("TABLE DATA") and e.oid in tables) or (e.describes("SEQUENCE SET") and e.text in sequences)
+        ]
 
     def _first(self, entry: Entry) -> int | None:
         return next(iter(self.depends.get(entry.dump_id, ())), None)
@@ -79,9 +109,12 @@ class Stages:
     after: Sequence[Entry]
 
 
-def staged(entries: Iterable[Entry]) -> Stages:
-    """Split at the rows; rights go to the end, as pg_restore itself has them (pg_backup_archiver.c, "RESTORE_PASS_ACL")."""
-    stages: tuple[list[Entry], list[Entry], list[Entry]] = ([], [], [])
+def staged(entries: Iterable[Entry], rows: Sequence[Entry] = ()) -> Stages:
+    """Split at the rows; rights go to the end, as pg_restore itself has them (pg_backup_archiver.c, "RESTORE_PASS_ACL").
+
+    ``rows``: those of another archive, for structure that comes without. They go in front of what pg_dump calls post-data.
+    """
+    stages: tuple[list[Entry], list[Entry], list[Entry]] = ([], list(rows), [])
     stage = 0
     for entry in entries:
         if _is_rows(entry):
@@ -90,7 +123,7 @@ def staged(entries: Iterable[Entry]) -> Stages:
         elif entry.text.startswith(_RIGHTS):
             stages[2].append(entry)
         else:
-            stage = 2 if stage == 1 else stage
+            stage = 2 if stage == 1 or (rows and entry.text.startswith(_POST_DATA)) else stage
             stages[stage].append(entry)
     return Stages(*stages)
 

@@ -25,22 +25,32 @@ def turn(connection: Connection, keys: Iterable[ForeignKey]) -> None:
     """
     turned = [(key, f"naap_ops_{key.oid}") for key in keys]
     for key, provisional in turned:
-        add(connection, key, name=provisional)
+        _add(connection, key, provisional)
     for key, provisional in turned:
         table, name = sql.Identifier(key.schema, key.table), sql.Identifier(key.name)
         connection.execute(sql.SQL("alter table {} drop constraint {}").format(table, name))
         rename = sql.SQL("alter table {} rename constraint {} to {}")
         connection.execute(rename.format(table, sql.Identifier(provisional), name))
-        if key.comment is not None:
-            comment = sql.SQL("comment on constraint {} on {} is {}")
-            connection.execute(comment.format(name, table, sql.Literal(key.comment)))
+        _comment(connection, key)
 
 
-def add(connection: Connection, key: ForeignKey, *, name: str | None = None) -> None:
-    """Add a key to its table, validated unless it was not before. Raises Refused."""
+def add(connection: Connection, key: ForeignKey) -> None:
+    """Give a table back a key that was taken off it, validated unless it was not before. Raises Refused."""
+    _add(connection, key, key.name)
+    _comment(connection, key)
+
+
+def _comment(connection: Connection, key: ForeignKey) -> None:
+    if key.comment is not None:
+        comment = sql.SQL("comment on constraint {} on {} is {}")
+        table = sql.Identifier(key.schema, key.table)
+        connection.execute(comment.format(sql.Identifier(key.name), table, sql.Literal(key.comment)))
+
+
+def _add(connection: Connection, key: ForeignKey, name: str) -> None:
     statement = sql.SQL("alter table {} add constraint {} {}").format(
         sql.Identifier(key.schema, key.table),
-        sql.Identifier(name or key.name),
+        sql.Identifier(name),
         sql.SQL(key.definition),  # the server's own text
     )
     try:

@@ -9,8 +9,10 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from typing import TYPE_CHECKING
+
+import psycopg
 
 from naap_ops import clock
 from naap_ops.errors import Busy
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
 
 _TARGET = "hashtextextended('naap_ops restore ' || %s, 0)"
 _MAKING = "hashtextextended('naap_ops aside', 0)"
+
+_ATTEMPTS = 3  # when whoever held the lock has gone between two looks
 
 _HOLDER = f"""
 select a.pid, a.usename, a.application_name, coalesce(a.client_addr::text, 'local'), a.backend_start
@@ -42,9 +46,24 @@ def target_lock(info: ConnInfo, target: str) -> Iterator[Connection]:
     from naap_ops.postgres.session import maintenance
 
     with closing(maintenance(info, avoid=(target,), application_name=application_name())) as session:
-        if session.execute(f"select pg_try_advisory_lock({_TARGET})", [target]).fetchone() != (True,):
-            raise Busy(what=f"a restore of {target!r}", holder=_holder(session, target))
-        yield session
+        _acquire(session, target)
+        try:
+            yield session
+        finally:
+            # The server ends a session a moment after its client has gone: the next command must not meet the lock still.
+            with suppress(psycopg.Error):
+                session.execute(f"select pg_advisory_unlock({_TARGET})", [target])
+
+
+def _acquire(session: Connection, target: str) -> None:
+    holder = None
+    for _ in range(_ATTEMPTS):
+        if session.execute(f"select pg_try_advisory_lock({_TARGET})", [target]).fetchone() == (True,):
+            return
+        holder = _holder(session, target)
+        if holder is not None:
+            break
+    raise Busy(what=f"a restore of {target!r}", holder=holder or "it has just ended")
 
 
 @contextmanager
@@ -58,9 +77,10 @@ def making(session: Connection) -> Iterator[None]:
             session.execute(f"select pg_advisory_unlock({_MAKING})")
 
 
-def _holder(session: Connection, target: str) -> str:
+def _holder(session: Connection, target: str) -> str | None:
+    """Who holds the lock; None when it has been given back meanwhile."""
     row = session.execute(_HOLDER, [target]).fetchone()
     if row is None:
-        return "it has just ended"
+        return None
     pid, user, application, address, since = row
     return f"{application or 'a session'} (server process {pid}, user {user}, from {address}, since {clock.iso(since)})"

@@ -178,9 +178,8 @@ def _recorded(manifest: Manifest, schema: str, options: RestoreOptions) -> LiveS
 def _entries(found: Contents, *, anew: bool) -> list[Entry]:
     """The schema's entries. Rows of tables that no entry makes are an extension's, and live with it."""
     made = {e.oid for e in found.entries if e.describes("TABLE")}
-    whole = any(e.describes("TABLE") for e in found.entries)
     chosen = found.of_schema(default_privileges=anew)
-    return [e for e in chosen if not (whole and e.describes("TABLE DATA") and e.oid not in made)]
+    return [e for e in chosen if not (e.describes("TABLE DATA") and e.oid not in made)]
 
 
 def _add_extensions(connection: Connection, manifest: Manifest, schema: str) -> None:

@@ -94,7 +94,7 @@ class Call:
         if not sys.stdin.isatty():
             raise Refused(reason=f"{what} needs a yes, and there is no terminal to ask at", hint="Give --yes to mean it.")
         shown = "".join(redact.text(line) + "\n" for line in plan)
-        print(f"{shown}Type the name {name!r} to go on: ", end="", file=sys.stderr, flush=True)
+        print(f"{shown}Type {name} to go on: ", end="", file=sys.stderr, flush=True)
         if sys.stdin.readline().rstrip("\n") != name:
             raise Refused(reason="the name typed is another: nothing was done")
 

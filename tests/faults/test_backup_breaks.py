@@ -176,7 +176,7 @@ def stand_in(desk: Desk, real: Path, tool: str, script: str) -> Path:
 LIARS = {
     "exits well without a word": "exit 0",
     "leaves out a table": 'exec "{real}/pg_dump" --exclude-table-data=t "$@"',
-    "cuts off the end": '"{real}/pg_dump" "$@"; for a; do case $a in --file=*) f=${a#*=};; esac; done; truncate -s -9 $f/toc.dat',
+    "loses the end": '"{real}/pg_dump" "$@"; for a; do case $a in --file=*) f=${a#*=};; esac; done; truncate -s 9 $f/toc.dat',
 }
 
 

@@ -26,7 +26,8 @@ create type $s.status as enum ('new', 'it''s done'); create domain $s.short as v
 create table $o.users (id int primary key, name text);
 insert into $o.users select i, 'u' || i from generate_series(1, 50) i;
 create table $s.$t (id bigint generated always as identity primary key, user_id int references $o.users,
-  st $s.status default 'new', total numeric, twice numeric generated always as (total * 2) stored, note $s.short, "col ""umn.x" text unique);
+  st $s.status default 'new',
+  total numeric, twice numeric generated always as (total * 2) stored, note $s.short, "col ""umn.x" text unique);
 insert into $s.$t (user_id, total, note, "col ""umn.x")
   select 1 + i % 50, i, 'n' || i, E'tab\\t\\\\.\\n' || i from generate_series(1, 200) i;
 create index on $s.$t (total) where total > 5; create statistics $s.st on user_id, total from $s.$t;
@@ -101,8 +102,7 @@ def look(desk: Desk, schema: str) -> dict[str, Any]:
         # Their order is pg_dump's, and changes with the oids.
         "structure": sorted(line for line in lines if line.strip("- ") and not line.startswith(("\\restrict", "\\unrestrict"))),
         "sequences": desk.ask(
-            "select array_agg((sequencename, last_value)::text order by 1) from pg_sequences"
-            f" where schemaname = '{literal(schema)}'"
+            f"select array_agg(p::text order by p::text) from pg_sequences p where schemaname = '{literal(schema)}'"
         ),
         "view": desk.ask(f"select array_agg(m::text) from {quoted(schema)}.mv m"),
     }

@@ -53,13 +53,12 @@ def cuts(script: bytes) -> dict[str, int]:
     }
 
 
-@pytest.mark.parametrize("compress", [bytes, gzip.compress], ids=["plain", "gz"])
 @pytest.mark.parametrize("name", range(12))
-def test_cut_short_at_a_place(desk: Desk, script: bytes, name: int, compress: Callable[[bytes], bytes]) -> None:
+def test_cut_short_at_a_place(desk: Desk, script: bytes, name: int) -> None:
     where, length = list(cuts(script).items())[name]
     with nothing_left(desk):
         for words in (["--into", "new"], ["--swap"]):
-            run = load(desk, compress(script[:length]), *words)
+            run = load(desk, script[:length], *words)
             assert run.code == 13, f"{where}: {run.err}"
 
 

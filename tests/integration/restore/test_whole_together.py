@@ -16,6 +16,7 @@ from psycopg import errors
 
 from naap_ops.postgres.conninfo import ConnInfo
 from naap_ops.postgres.session import Connection, connect
+from naap_ops.restore.locking import target_lock
 from tests import restored
 from tests.desk import Desk, wait_until
 
@@ -159,6 +160,14 @@ def test_a_second_restore_of_the_same_database_is_told_of_the_first(any_filled: 
     assert first.returncode == 0, err
     assert len(restored.ours(info, "before")) == 1
     assert restored.ours(info, "restore") == []
+
+
+def test_the_lock_is_free_as_soon_as_a_call_has_returned(any_filled: Desk) -> None:
+    """Not a moment later, when the server has noticed that the session is closed: one command follows the other."""
+    assert any_filled.info is not None
+    for _ in range(200):
+        with target_lock(any_filled.info, restored.NAME):
+            pass
 
 
 def test_a_lock_on_the_database_that_does_not_go_away(any_filled: Desk) -> None:

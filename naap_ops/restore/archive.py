@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -91,11 +92,14 @@ class Archive:
     def load(self, connection: Connection, stages: Stages, events: Events) -> int:
         """Carry out the stages. The rows in all; raises BackupDamaged where tables do not get the rows they had."""
         self._check.start()
+        self._expect_rows(stages)
         printer = Printer(self.tools, self.options.owner, self.options.privileges)
         try:
-            run_structure(connection, printer.text(self._structure, stages.before))
-            total = self._load_rows(connection, printer, stages, events)
-            run_structure(connection, printer.text(self._structure, stages.after))
+            with ThreadPoolExecutor(2) as pool:  # what comes after is printed while the rows go in
+                before, after = (pool.submit(printer.text, self._structure, part) for part in (stages.before, stages.after))
+                run_structure(connection, before.result())
+                total = self._load_rows(connection, printer, stages, events)
+                run_structure(connection, after.result())
         except CommandFailed as error:
             self._check.passed()  # damaged files explain it better
             raise load_error(error, _NOWHERE) from error
@@ -105,6 +109,14 @@ class Archive:
             self._check.passed()
             raise
         return total
+
+    def _expect_rows(self, stages: Stages) -> None:
+        """Every table that is made and had rows gets rows. Raises BackupDamaged."""
+        made = {entry.oid for entry in stages.before if entry.describes("TABLE")}
+        filled = {entry.oid for entry in stages.rows if entry.describes("TABLE DATA")}
+        empty = [t.qualified for t in self._tables if t.rows is not None and t.oid in made - filled]
+        if empty:
+            raise BackupDamaged(id=self.backup.id, problems=f"the archive has no rows of {', '.join(empty)}")
 
     def _load_rows(self, connection: Connection, printer: Printer, stages: Stages, events: Events) -> int:
         facts = {table.oid: table for table in self.manifest.tables}

@@ -18,10 +18,10 @@ from naap_ops.postgres.session import connect
 from naap_ops.restore import keys, marks, schema_facts
 from naap_ops.restore.dependants import Around, around
 from naap_ops.restore.failures import server_errors
-from naap_ops.restore.live import comment_on_schema, live_transaction, schema_oid
+from naap_ops.restore.live import comment_on_schema, free_schema_name, live_transaction, schema_oid
 from naap_ops.restore.marks import Mark
-from naap_ops.restore.outcome import Outcome, RestoreOptions
-from naap_ops.restore.schema import KIND, settle, step_aside, taken_off
+from naap_ops.restore.outcome import Outcome, Plan, RestoreOptions, size_text
+from naap_ops.restore.schema import KIND, key_lines, settle, step_aside, taken_off
 from naap_ops.restore.schema_facts import live_schema
 
 if TYPE_CHECKING:
@@ -77,6 +77,25 @@ def chosen(connection: Connection, of: str, kind: str, name: str | None) -> tupl
         what = f"{name} is not kept by a restore" if name else "no restore has kept one"
         raise Refused(reason=f"{what} of {kind} {of}: nothing to undo", hint=f"Kept of it: {there}.")
     return wanted[0]
+
+
+def plan_undo_schema(info: ConnInfo, schema: str, options: RestoreOptions, *, name: str | None = None) -> Plan:
+    """What :func:`undo_schema` would do."""
+    with live_transaction(info, options, "planning") as connection:
+        part, mark = chosen(connection, schema, KIND, name)
+        live = live_schema(connection, schema)
+        lines = [f"rename schema {part.name} ({size_text(part.bytes)}), live until {part.at}, back to {schema}"]
+        if live is not None:
+            neighbours = around(connection, "pg_namespace", live.oid, live.oid, f"schema {schema}")
+            undone = free_schema_name(connection, schema, marks.UNDONE)
+            lines.insert(0, f"rename the live schema {schema} to {undone}; what was written since {part.at} stays there")
+            lines += key_lines(neighbours)
+        return Plan(info.dbname or "", lines + given_back_lines(mark))
+
+
+def given_back_lines(mark: Mark) -> list[str]:
+    """The keys that would be given back, for people."""
+    return [f"give foreign key {key} back, and check it" for key in taken_off(mark)]
 
 
 def undo_schema(info: ConnInfo, schema: str, options: RestoreOptions, events: Events, *, name: str | None = None) -> Outcome:

@@ -19,7 +19,7 @@ from naap_ops.events import Events
 from naap_ops.restore import keys, marks
 from naap_ops.restore.archive import Archive
 from naap_ops.restore.dependants import Around, around
-from naap_ops.restore.kept_parts import chosen
+from naap_ops.restore.kept_parts import chosen, given_back_lines
 from naap_ops.restore.live import (
     analyze,
     comment_on_schema,
@@ -104,6 +104,20 @@ def plan_table(backup: Backup, info: ConnInfo, schema: str, table: str, options:
             lines += key_lines(neighbours)
         notes = publication_note(neighbours.publications)
         return Plan(info.dbname or "", lines + [f"note: {note}" for note in notes], notes)
+
+
+def plan_undo_table(info: ConnInfo, schema: str, table: str, options: RestoreOptions, *, name: str | None = None) -> Plan:
+    """What :func:`undo_table` would do."""
+    of = f"{schema}.{table}"
+    with live_transaction(info, options, "planning") as connection:
+        part, mark = chosen(connection, of, KIND, name)
+        live, neighbours = _look(connection, schema, table)
+        lines = [f"move {part.name}.{table} ({size_text(part.bytes)}), live until {part.at}, back to {of}"]
+        if live is not None:
+            undone = free_schema_name(connection, None, marks.UNDONE)
+            lines.insert(0, f"move the live table {of} to schema {undone}; what was written since {part.at} stays there")
+            lines += key_lines(neighbours)
+        return Plan(info.dbname or "", lines + given_back_lines(mark))
 
 
 def undo_table(

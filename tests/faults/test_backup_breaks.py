@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import resource
@@ -16,7 +15,7 @@ import pytest
 from naap_ops.postgres.scratch import ScratchServer
 from naap_ops.postgres.session import connect
 from naap_ops.postgres.tools import installations
-from tests.desk import Desk, wait_until
+from tests.desk import Desk, command_lines, wait_until
 
 DUMPING = "select count(*) from pg_stat_activity where query like 'COPY%' and state = 'active' and datname = current_database()"
 
@@ -226,15 +225,6 @@ def test_an_ordinary_user_without_the_usual_databases(desk: Desk) -> None:
 
 
 # --- memory ---------------------------------------------------------------------------------------------------------
-
-
-def command_lines() -> list[bytes]:
-    """Of all processes there are."""
-    found = []
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
-        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
-            found.append(path.read_bytes())
-    return found
 
 
 PEAK = """

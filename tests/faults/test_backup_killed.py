@@ -12,7 +12,7 @@ import time
 import pytest
 
 from naap_ops.backup.verify import file_problems
-from tests.desk import PROGRAM, Desk, wait_until
+from tests.desk import PROGRAM, Desk, command_lines, wait_until
 
 DUMPING = "select count(*) from pg_stat_activity where query like 'COPY%' and state = 'active' and datname = current_database()"
 OURS = "select count(*) from pg_stat_activity where application_name like 'naap_ops %' and datname = current_database()"
@@ -150,9 +150,10 @@ def test_asked_to_end(big: Desk, number: signal.Signals, whom: str) -> None:
     assert json.loads(out.splitlines()[-1])["code"] == 130
     assert "interrupted" in err
     assert "Traceback" not in err
+    assert not any(str(big.repo).encode() in words for words in command_lines())  # pg_dump ended before us
     assert big.leftovers() == []
     assert big.listed() == []
-    wait_until(lambda: alone(big))  # neither pg_dump nor a session of it is left
+    wait_until(lambda: alone(big))
 
 
 def test_nohup_is_respected(big: Desk) -> None:

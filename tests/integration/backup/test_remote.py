@@ -117,21 +117,24 @@ def test_a_dump_cut_off_on_its_way(any_desk: Desk, any_server: ScratchServer, tm
     assert any_desk.listed() == []
 
 
-def test_a_dump_cut_off_silently(any_desk: Desk, any_server: ScratchServer, tmp_path: Path) -> None:
-    """The stream ends early and the command says all is well: reading it back finds out."""
+@pytest.mark.parametrize(
+    ("format", "cut"),
+    [("custom", "head -c 3000"), ("custom", "head -c -20"), ("plain", "head -c 3000"), ("plain", "head -c -60")],
+)
+def test_a_dump_cut_off_silently(any_desk: Desk, any_server: ScratchServer, tmp_path: Path, format: str, cut: str) -> None:
+    """The stream ends early, also between two statements, and the command says all is well: reading it back finds out."""
     any_desk.sql("create table t as select generate_series(1, 50000) i")
-    for format in ("custom", "plain"):
-        program = tmp_path / f"docker-{format}"
-        program.write_text(
-            f"#!/bin/sh\nexport PATH='{any_server.bindir}:/usr/bin:/bin' PGHOST='{any_server.info.host}' PGPORT=5432\n"
-            'case "$*" in *--format=*) "$@" | head -c 3000; exit 0;; *) exec "$@";; esac\n'
-        )
-        program.chmod(0o755)
-        any_desk.settings(f"[tools]\nexec = ['{program}']\n")
-        answer = any_desk.run("backup", "--format", format)
-        assert answer.code in (13, 20), answer.err
-        assert any_desk.leftovers() == []
-        assert any_desk.listed() == []
+    program = tmp_path / "docker"
+    program.write_text(
+        f"#!/bin/sh\nexport PATH='{any_server.bindir}:/usr/bin:/bin' PGHOST='{any_server.info.host}' PGPORT=5432\n"
+        f'case "$*" in *--format=*) "$@" | {cut}; exit 0;; *) exec "$@";; esac\n'
+    )
+    program.chmod(0o755)
+    any_desk.settings(f"[tools]\nexec = ['{program}']\n")
+    answer = any_desk.run("backup", "--format", format)
+    assert answer.code in (13, 20), answer.err
+    assert any_desk.leftovers() == []
+    assert any_desk.listed() == []
 
 
 def test_where_the_server_is_from_in_there(any_desk: Desk, any_server: ScratchServer, tmp_path: Path) -> None:

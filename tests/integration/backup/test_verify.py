@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import random
 import shutil
@@ -299,8 +300,8 @@ def test_parts_that_lean_on_the_rest_load(any_desk: Desk, parts: dict[str, list[
 
 def test_everything_loads_in_every_format(desk: Desk) -> None:
     desk.sql(samples.EVERYTHING)
-    for format in FORMATS:
-        assert problems(desk, desk.backup(backup__format=format), "restore") == []
+    for format, kind in itertools.product(FORMATS, ("full", "data")):
+        assert problems(desk, desk.backup(kind=kind, backup__format=format), "restore") == []
 
 
 def test_a_scratch_server_of_its_own(naap_desk: Desk, tmp_path: Path) -> None:

@@ -13,6 +13,8 @@ import pytest
 from psycopg import sql
 
 from naap_ops.postgres.session import connect
+from naap_ops.restore.kept_parts import plan_undo_schema
+from naap_ops.restore.outcome import RestoreOptions
 from tests import restored
 from tests.conftest import Servers
 from tests.desk import Desk, Run, wait_until
@@ -518,3 +520,13 @@ def test_identifiers_in_messages_are_safe(desk: Desk) -> None:
         assert restore(desk, "--schema", name).code == 0
         for each in kept(desk):
             assert desk.run("restore.drop-old", each, "--yes").code == 0
+
+
+def test_the_plan_of_undo_changes_nothing(desk: Desk) -> None:
+    desk.backup()
+    previous = restore(desk, "--schema", "app").json["previous"]
+    assert desk.info is not None
+    with untouched(desk):
+        plan = "\n".join(plan_undo_schema(desk.info, "app", RestoreOptions()).lines)
+    for text in (previous, "app__undone_", "k ey of out SIDE.audit", "give foreign key"):
+        assert text in plan

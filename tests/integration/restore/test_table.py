@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 
 from naap_ops.postgres.session import connect
+from naap_ops.restore.outcome import RestoreOptions
+from naap_ops.restore.table import plan_undo_table
 from tests import restored
 from tests.desk import Desk, Run, wait_until
 
@@ -307,3 +309,14 @@ def test_the_plan_changes_nothing(desk: Desk) -> None:
     assert run.code == 0, run.err
     for text in ("naap_ops_before_", "item_order_id_fkey of public.item", "to users"):
         assert text in "\n".join(run.json["plan"])
+
+
+def test_the_plan_of_undo_changes_nothing(desk: Desk) -> None:
+    desk.backup()
+    previous = restore(desk).json["previous"]
+    assert desk.info is not None
+    schema, _, table = NAME.partition(".")
+    with untouched(desk):
+        plan = "\n".join(plan_undo_table(desk.info, schema, table, RestoreOptions()).lines)
+    for text in (previous, "naap_ops_undone_", "item_order_id_fkey of public.item", "give foreign key to users"):
+        assert text in plan

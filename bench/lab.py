@@ -126,11 +126,11 @@ class Lab:
 
     def __enter__(self) -> Lab:
         seed = _seed(self.major, self.size_mb, fresh=self.options.fresh)
-        for folder in (self.repository, self.by_hand):
-            shutil.rmtree(folder, ignore_errors=True)
-            folder.mkdir(parents=True)
         try:
-            self._open.enter_context(self.server)
+            self._open.enter_context(self.server)  # first: it refuses when another run is at work here
+            for folder in (self.repository, self.by_hand):
+                shutil.rmtree(folder, ignore_errors=True)
+                folder.mkdir(parents=True)
             self.server.stop()
             shutil.rmtree(self.server.data)
             _copy(seed, self.server.data)

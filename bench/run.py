@@ -15,6 +15,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from bench import figures
 from bench.lab import Options, clean
+from naap_ops.errors import OpsError
 
 ROWS = ("backup", "restore", "table", "memory", "list", "flips", "kills")
 
@@ -70,4 +71,7 @@ def _arguments() -> argparse.Namespace:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except OpsError as error:
+        sys.exit(f"bench: {error.text}")

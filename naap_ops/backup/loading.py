@@ -106,7 +106,7 @@ def load_archive(archive: Path, tools: Toolset, info: ConnInfo, options: LoadOpt
     session = info.with_settings(options.session)
     if tools.remote:
         files = {} if options.use_list is None else {"list": options.use_list}
-        listed = [] if options.use_list is None else ["--use-list=@files/list"]
+        listed = [] if options.use_list is None else ["--use-list", "@files/list"]
         command = tools.command("pg_restore", [*arguments, *listed], session, files=files)
         with piped(command, archive) as child:
             child.stdout.read()

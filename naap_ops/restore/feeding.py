@@ -62,7 +62,7 @@ class Printer:
         words = ["--file=-", *([] if self.owner else ["--no-owner"]), *([] if self.privileges else ["--no-privileges"])]
         chosen = toc.use_list(entries)
         if self.tools.remote:
-            words.append("--use-list", "@files/list")
+            words += ["--use-list", "@files/list"]
             yield self.tools.command("pg_restore", words, nowhere, files={"list": chosen}), archive
             return
         with tempfile.NamedTemporaryFile(prefix="naap_ops_", suffix=".list") as file:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from naap_ops.app import App, Target
 from naap_ops.backup.repository import Backup
 from naap_ops.config import patterns
-from naap_ops.errors import DatabaseMissing, Refused, UsageError
+from naap_ops.errors import DatabaseMissing, UsageError
 from naap_ops.postgres.conninfo import resolve
 from naap_ops.postgres.session import maintenance, server_info
 from naap_ops.postgres.tools import find_tools
@@ -134,20 +134,19 @@ def kept(info: ConnInfo, *, everywhere: bool = False) -> list[Kept | KeptPart]:
     return [*databases(info, None if everywhere else info.dbname)]
 
 
-def plan_undo(info: ConnInfo, at: Aim, name: str | None) -> Plan:
+def plan_undo(info: ConnInfo, at: Aim, chosen: RestoreOptions, name: str | None) -> Plan:
     """What :func:`undo` would do."""
-    from naap_ops.restore.kept import plan_undo as of_database
-    from naap_ops.restore.kept_parts import kept_parts
+    if at.what == "schema":
+        from naap_ops.restore.kept_parts import plan_undo_schema
 
-    if at.what == "swap":
-        return of_database(info, info.dbname or "", name=name)
-    found = [part for part in kept_parts(info, at.name) if part.name == name or (name is None and part.role == "before")]
-    if not found:
-        raise Refused(
-            reason=f"no restore has kept {at.what} {at.name}: nothing to undo", hint="`invoke restore.kept` lists it."
-        )
-    line = f"put {at.what} {at.name} as it was until {found[0].at} back from {found[0].name}; what is live now is kept in turn"
-    return Plan(info.dbname or "", [line])
+        return plan_undo_schema(info, at.name, chosen, name=name)
+    if at.what == "table":
+        from naap_ops.restore.table import plan_undo_table
+
+        return plan_undo_table(info, *_kept_table(info, at.name), chosen, name=name)
+    from naap_ops.restore.kept import plan_undo as of_database
+
+    return of_database(info, info.dbname or "", name=name)
 
 
 def undo(app: App, info: ConnInfo, at: Aim, chosen: RestoreOptions, name: str | None) -> Outcome:
@@ -159,11 +158,34 @@ def undo(app: App, info: ConnInfo, at: Aim, chosen: RestoreOptions, name: str | 
     if at.what == "table":
         from naap_ops.restore.table import undo_table
 
-        schema, _, table = at.name.partition(".")
-        return undo_table(info, schema, table, chosen, app.events, name=name)
+        return undo_table(info, *_kept_table(info, at.name), chosen, app.events, name=name)
     from naap_ops.restore.kept import undo as of_database
 
     return of_database(info, info.dbname or "", chosen, app.events, name=name)
+
+
+def _kept_table(info: ConnInfo, name: str) -> tuple[str, str]:
+    """Schema and table for ``schema.table``, or for a bare name if only one table of that name is kept. Raises UsageError."""
+    from naap_ops.restore.kept_parts import kept_parts, table_names
+
+    there = sorted({part.of for part in kept_parts(info) if part.kind == "table"})
+    found = [of for of in there if of == name] or [of for of in there if table_names(info, of)[1] == name]
+    if len(found) == 1:
+        return table_names(info, found[0])
+    if "." in name and not found:
+        return table_names(info, name)
+    detail = f"{name!r} is {', '.join(found)}" if found else f"no restore has kept a table {name!r}: nothing to undo"
+    raise UsageError(detail=detail, hint="Write it as schema.table; `invoke restore.kept` lists what is kept.")
+
+
+def droppable(info: ConnInfo, name: str) -> Kept | KeptPart:
+    """What :func:`drop_old` would drop. Raises Refused for anything that no restore has kept."""
+    from naap_ops.restore.kept import droppable as database
+
+    for each in kept(info):
+        if each.name == name:
+            return each
+    return database(info, name)
 
 
 def drop_old(info: ConnInfo, name: str, chosen: RestoreOptions) -> Kept | KeptPart:

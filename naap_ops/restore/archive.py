@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
@@ -89,8 +89,27 @@ class Archive:
         except CommandFailed as error:
             raise load_error(error, _NOWHERE) from error
 
-    def load(self, connection: Connection, stages: Stages, events: Events) -> int:
-        """Carry out the stages. The rows in all; raises BackupDamaged where tables do not get the rows they had."""
+    def everything(self) -> Contents:
+        """All of the structure's entries, with what each depends on."""
+        return contents.read(self.tools, self._structure, "--verbose")
+
+    def printed(self, entries: Sequence[Entry]) -> str:
+        """Entries of the structure as SQL, each under the comment that names it."""
+        return (
+            Printer(self.tools, owner=True, privileges=True).text(self._structure, entries).decode("utf-8", "surrogateescape")
+        )
+
+    @property
+    def address(self) -> str:
+        """Where the structure's archive is, for commands to be typed."""
+        file = str(self.manifest.structure) if self.manifest.kind == "data" else self.manifest.archive
+        return f"{self.backup.storage.url.rstrip('/')}/{self.backup.prefix}/{file}"
+
+    def load(self, connection: Connection, stages: Stages, events: Events, plain_rights: Callable[[], None]) -> int:
+        """Carry out the stages. The rows in all; raises BackupDamaged where tables do not get the rows they had.
+
+        ``plain_rights`` is called before the backup's rights are given, to take away what was given without them.
+        """
         self._check.start()
         self._expect_rows(stages)
         printer = Printer(self.tools, self.options.owner, self.options.privileges)
@@ -99,6 +118,8 @@ class Archive:
                 before, after = (pool.submit(printer.text, self._structure, part) for part in (stages.before, stages.after))
                 run_structure(connection, before.result())
                 total = self._load_rows(connection, printer, stages, events)
+                if self.options.privileges:
+                    plain_rights()
                 run_structure(connection, after.result())
         except CommandFailed as error:
             self._check.passed()  # damaged files explain it better

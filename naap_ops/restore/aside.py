@@ -112,8 +112,8 @@ def _is_empty(info: ConnInfo, name: str) -> bool:
     return row is not None and bool(row[0])
 
 
-def fill(source: Source, info: ConnInfo, options: RestoreOptions, events: Events) -> tuple[int, int]:
-    """Load ``source`` into the aside database of ``info``, analyse and count it: (tables, rows). Raises what is wrong."""
+def fill(source: Source, info: ConnInfo, options: RestoreOptions, events: Events) -> tuple[int, int, list[str]]:
+    """Load ``source`` into the aside database of ``info``, analyse, count: (tables, rows, notes). Raises what is wrong."""
     events.emit("restore.step", name="load", text="loading")
 
     def loaded(tables: int, size: int) -> None:
@@ -124,22 +124,23 @@ def fill(source: Source, info: ConnInfo, options: RestoreOptions, events: Events
         with closing(connect(info)) as connection:
             tables = list(source.tables(connection))
             analyzed = [(schema, name) for schema, name in connection.execute(_ANALYZED)]
-        counted = _check(info, tables, analyzed, options.jobs, events)
+        notes: list[str] = []
+        counted = _check(info, tables, analyzed, options.jobs, events, notes)
     source.proven()
     wrong = differences(tables, counted)
     if wrong:
         raise not_as_promised(source, [str(each) for each in wrong])
-    return len(tables), sum(rows or 0 for rows in counted.values())
+    return len(tables), sum(rows or 0 for rows in counted.values()), sorted(notes)
 
 
 def _check(
-    info: ConnInfo, tables: list[TableFact], analyzed: list[tuple[str, str]], jobs: int, events: Events
+    info: ConnInfo, tables: list[TableFact], analyzed: list[tuple[str, str]], jobs: int, events: Events, notes: list[str]
 ) -> dict[str, int | None]:
     """Count and analyse, by ``jobs`` sessions, largest tables first."""
     events.emit("restore.step", name="check", text="counting rows and gathering statistics")
     counted: dict[str, int | None] = {}
     counts = counting(sorted(tables, key=lambda table: -(table.rows or 0)), counted)
-    tasks = [*counts, *map(_analyze, analyzed)]
+    tasks = [*counts, *(_analyze(name, notes) for name in analyzed)]
     # row_security: an error instead of a count without the rows that policies hide.
     sessions = info.with_settings({"jit": "off", "row_security": "off"})
     in_parallel(sessions, tasks, jobs)
@@ -147,9 +148,14 @@ def _check(
     return counted
 
 
-def _analyze(name: tuple[str, str]) -> Callable[[Connection], None]:
+def _analyze(name: tuple[str, str], notes: list[str]) -> Callable[[Connection], None]:
+    """Functions in statistics run with the rights of the table's owner, who may lack some: no reason to restore nothing."""
+
     def analyze(connection: Connection) -> None:
-        connection.execute(sql.SQL("analyze {}").format(sql.Identifier(*name)))
+        try:
+            connection.execute(sql.SQL("analyze {}").format(sql.Identifier(*name)))
+        except (psycopg.ProgrammingError, psycopg.DataError) as error:
+            notes.append(f"no statistics of {'.'.join(name)}, whose ANALYZE fails: {error.diag.message_primary or error}")
 
     return analyze
 

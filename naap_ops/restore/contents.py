@@ -7,7 +7,7 @@ rights, the state of a sequence) is found by what it depends on.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -79,9 +79,7 @@ class Contents:
         own = {
             e.dump_id for e in self.entries if (e.catalog, e.oid) in oids or (e.oid == table.oid and e.describes("TABLE DATA"))
         }
-        attached = {
-            e.dump_id for e in self.entries if e.catalog == 0 and e.text.startswith(_ATTACHED) and self._first(e) in own
-        }
+        attached = {entry.dump_id for entry in self.attached_to(own)}
         chosen = [entry for entry in self.entries if entry.dump_id in own | attached]
         return sorted(chosen, key=lambda e: 2 if e.describes("INDEX ATTACH") else 1 if e.describes("TABLE ATTACH") else 0)
 
@@ -95,6 +93,25 @@ class Contents:
             for e in self.entries
             if (e.describes("TABLE DATA") and e.oid in tables) or (e.describes("SEQUENCE SET") and e.text in sequences)
         ]
+
+    def leaning_on(self, restored: Set[int]) -> list[Entry]:
+        """Entries outside ``restored`` (dump ids) that need one of them, or one that does; objects of their own only."""
+        reached = self.reached(restored, {entry.dump_id for entry in self.entries if entry.catalog})
+        return [entry for entry in self.entries if entry.dump_id in reached]
+
+    def reached(self, restored: Set[int], through: Set[int]) -> set[int]:
+        """Those of ``through`` that need one of ``restored``, directly or through each other."""
+        found: set[int] = set()
+        while True:
+            known = restored | found
+            more = {e for e in through - known if not known.isdisjoint(self.depends.get(e, ()))}
+            if not more:
+                return found
+            found |= more
+
+    def attached_to(self, entries: Set[int]) -> list[Entry]:
+        """Comments, rights and the like of these."""
+        return [e for e in self.entries if e.catalog == 0 and e.text.startswith(_ATTACHED) and self._first(e) in entries]
 
     def _first(self, entry: Entry) -> int | None:
         return next(iter(self.depends.get(entry.dump_id, ())), None)
@@ -126,6 +143,12 @@ def staged(entries: Iterable[Entry], rows: Sequence[Entry] = ()) -> Stages:
             stage = 2 if stage == 1 or (rows and entry.text.startswith(_POST_DATA)) else stage
             stages[stage].append(entry)
     return Stages(*stages)
+
+
+def relations(stages: Stages) -> int:
+    """How many tables, views, sequences and indexes the stages make; their TOAST tables are not in an archive."""
+    entries = [*stages.before, *stages.after]
+    return sum(entry.catalog == toc.PG_CLASS or entry.text.startswith("CONSTRAINT ") for entry in entries)
 
 
 def _is_rows(entry: Entry) -> bool:

@@ -64,7 +64,13 @@ select k.oid::bigint, k.conname, cn.nspname, c.relname, rn.nspname, r.relname, p
   array(select a.attname::text from unnest(k.conkey) with ordinality u(n, i)
     join pg_attribute a on a.attrelid = k.conrelid and a.attnum = u.n order by i),
   array(select a.attname::text from unnest(k.confkey) with ordinality u(n, i)
-    join pg_attribute a on a.attrelid = k.confrelid and a.attnum = u.n order by i)
+    join pg_attribute a on a.attrelid = k.confrelid and a.attnum = u.n order by i),
+  array(
+    with recursive copies(oid) as (
+      select k.oid union all select p.oid from copies join pg_constraint p on p.conparentid = copies.oid)
+    select array[pn.nspname::text, pc.relname::text, p.confrelid::regclass::text, p.conname::text]
+    from copies join pg_constraint p using (oid)
+    join pg_class pc on pc.oid = p.conrelid join pg_namespace pn on pn.oid = pc.relnamespace where p.conparentid <> 0)
 from pg_constraint k
 join pg_class c on c.oid = k.conrelid join pg_namespace cn on cn.oid = c.relnamespace
 join pg_class r on r.oid = k.confrelid join pg_namespace rn on rn.oid = r.relnamespace
@@ -84,7 +90,10 @@ select pubname from pg_publication where oid in (
 
 @dataclass(frozen=True)
 class ForeignKey:
-    """``definition`` is what stands behind ADD CONSTRAINT, with qualified names; ``refers_to`` is schema and table."""
+    """``definition`` is what stands behind ADD CONSTRAINT, with qualified names; ``refers_to`` is schema and table.
+
+    ``copies`` are the key's copies for partitions on either side: schema, table, the qualified table it refers to, its name.
+    """
 
     oid: int
     name: str
@@ -96,6 +105,7 @@ class ForeignKey:
     match: str
     columns: tuple[str, ...]
     referred: tuple[str, ...]
+    copies: tuple[tuple[str, ...], ...] = ()
 
     def __str__(self) -> str:
         return f"{self.name} of {self.schema}.{self.table}"
@@ -104,7 +114,7 @@ class ForeignKey:
     def from_json(cls, raw: dict[str, Any]) -> ForeignKey:
         """The inverse of dataclasses.asdict after JSON."""
         lists = {name: tuple(raw[name]) for name in ("refers_to", "columns", "referred")}
-        return cls(**{**raw, **lists})
+        return cls(**{**raw, **lists, "copies": tuple(map(tuple, raw.get("copies", ())))})
 
 
 @dataclass(frozen=True)
@@ -138,6 +148,18 @@ def around(connection: Connection, catalog: str, oid: int, schema_oid: int, what
 def _keys(connection: Connection, thing: dict[str, Any], *, outbound: bool) -> list[ForeignKey]:
     rows = connection.execute(_KEYS, {**thing, "outbound": outbound})
     return [
-        ForeignKey(oid, name, schema, table, (to_schema, to_table), definition, comment, match, tuple(columns), tuple(referred))
-        for oid, name, schema, table, to_schema, to_table, definition, comment, match, columns, referred in rows
+        ForeignKey(
+            oid,
+            name,
+            schema,
+            table,
+            (to_schema, to_table),
+            definition,
+            comment,
+            match,
+            tuple(lists[0]),
+            tuple(lists[1]),
+            tuple(map(tuple, lists[2])),
+        )
+        for oid, name, schema, table, to_schema, to_table, definition, comment, match, *lists in rows
     ]

@@ -23,8 +23,11 @@ _FULL = re.compile(r".*(?:No space left on device|could not extend file|Disk quo
 _LOST = re.compile(
     r".*(?:server closed the connection|terminating connection|connection to server .* failed|connection not open).*"
 )
+_COMMAND = re.compile(r"^Command was: (.*(?:\n(?!\n|pg_restore: ).*)*)", re.MULTILINE)
+_NOWHERE = re.compile(r"connection to server .* failed")
 _NEWER = re.compile(r"unsupported version \(([\d.]+)\) in file header")
 _LINES = 8
+_STATEMENT_CHARACTERS = 300
 
 
 @contextmanager
@@ -72,17 +75,43 @@ def load_error(error: CommandFailed, info: ConnInfo) -> OpsError:
     if lost := _LOST.search(text):
         return ServerUnreachable(address=info.address, reason=f"the connection was lost while loading: {lost[0].strip()}")
     if denied := _DENIED.search(text):
-        return PrivilegeMissing(user=info.user or "(default)", action=f"load all of it: {denied[0]}")
+        return _denied(denied[0], statement(text[denied.start() :]), info)
     if missing := _MISSING.search(text):
         return Refused(reason=f"the backup does not load here: {missing[0]}", hint=first_error(text))
     return CommandFailed(**{**error.fields, "stderr": first_error(text)})
 
 
 def first_error(text: str) -> str:
-    """From the first line of ``text`` that tells of an error, a few lines: what --verbose says before it is left out."""
+    """From the first line of ``text`` that tells of an error, a few lines: what --verbose says before it is left out.
+
+    The failing statement is always among them, as far as pg_restore has told it.
+    """
     start = _ERROR_LINE.search(text)
-    lines = text[start.start() if start else 0 :].splitlines()
-    return "\n".join(lines[:_LINES])
+    text = text[start.start() if start else 0 :]
+    told = "\n".join(text.splitlines()[:_LINES])
+    failing = statement(text)
+    return told if not failing or "Command was: " in told else f"{told}\nCommand was: {failing}"
+
+
+def statement(text: str) -> str:
+    """The first statement that pg_restore says has failed, on one line and not too long; empty when it says none."""
+    found = _COMMAND.search(text)
+    words = " ".join(found[1].split()) if found else ""
+    return words if len(words) <= _STATEMENT_CHARACTERS else words[:_STATEMENT_CHARACTERS] + " ..."
+
+
+def _denied(message: str, failing: str, info: ConnInfo) -> PrivilegeMissing:
+    """The server carries out some statements with the rights of another role than the one connected."""
+    action = f"load all of it: {message}"
+    if not failing:
+        return PrivilegeMissing(user=info.user or "(default)", action=action)
+    return PrivilegeMissing(
+        user=info.user or "(default)",
+        action=f"{action}, at the statement: {failing}",
+        hint="Connect as a role that may do this. If a superuser is refused: functions in indexes and materialized views run"
+        " with the rights of the table's owner, GRANTs with those of the role that gave them, and that role lacks the right."
+        " Restore with --no-owner --no-privileges now; later give it the right in the live database and take a new backup.",
+    )
 
 
 def missing_roles(names: list[str]) -> Refused:

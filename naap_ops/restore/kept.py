@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -121,9 +120,20 @@ def _choose(session: Connection, database: str, name: str | None) -> Kept:
     wanted = [each for each in found if (each.name == name if name else each.role == marks.BEFORE)]
     if not wanted:
         there = ", ".join(each.name for each in found) or "none"
+        if name is None and found:
+            raise Refused(
+                reason=f"the last restore of {database!r} has been undone already: nothing is left to undo",
+                hint=f"What that put aside can be brought back by name: --kept NAME, with one of {there}.",
+            )
         what = f"{name!r} is not kept by a restore" if name else "no restore has kept a database"
         raise Refused(reason=f"{what} of {database!r}: nothing to undo", hint=f"Kept of it: {there}.")
     return wanted[0]
+
+
+def droppable(info: ConnInfo, name: str) -> Kept:
+    """The kept database ``name``. Raises Refused for anything that is not a kept database."""
+    with server_errors(info, "looking for kept databases"), closing(maintenance(info)) as session:
+        return _droppable(session, name)
 
 
 def drop_old(info: ConnInfo, name: str, typed: str) -> Kept:
@@ -131,22 +141,28 @@ def drop_old(info: ConnInfo, name: str, typed: str) -> Kept:
 
     Raises Refused for anything that is not a kept database, Busy while its database is being restored, PrivilegeMissing.
     """
+    if typed != name:
+        raise Refused(reason=f"{typed!r} was typed, not {name!r}: nothing is dropped")
     with server_errors(info, "dropping a kept database"):
         with closing(maintenance(info, avoid=(name,))) as session:
-            chosen = _droppable(_kept(session, None), name, typed)
+            chosen = _droppable(session, name)
         with target_lock(info, chosen.of) as session:
-            _droppable(_kept(session, None), name, typed)  # nobody has swapped it back meanwhile
+            _droppable(session, name)  # nobody has swapped it back meanwhile
             drop(session, name)
     return chosen
 
 
-def _droppable(found: Sequence[Kept], name: str, typed: str) -> Kept:
-    if typed != name:
-        raise Refused(reason=f"{typed!r} was typed, not {name!r}: nothing is dropped")
+def _droppable(session: Connection, name: str) -> Kept:
+    found = _kept(session, None)
     for each in found:
         if each.name == name:
             return each
     there = ", ".join(each.name for each in found) or "none"
+    if not exists(session, name):
+        raise Refused(
+            reason=f"there is no database, schema or table {name!r} that a restore has kept: nothing is dropped",
+            hint=f"`invoke restore.kept` lists what is kept. Databases: {there}.",
+        )
     raise Refused(
         reason=f"{name!r} is not a database that a restore has kept: it bears no mark of one, and is not dropped",
         hint=f"Kept are: {there}.",

@@ -15,7 +15,7 @@ from naap_ops import clock
 from naap_ops.errors import Refused
 from naap_ops.events import Events
 from naap_ops.postgres.session import connect
-from naap_ops.restore import keys, marks, schema_facts
+from naap_ops.restore import fence, keys, marks, schema_facts
 from naap_ops.restore.dependants import Around, around
 from naap_ops.restore.failures import server_errors
 from naap_ops.restore.live import comment_on_schema, free_schema_name, live_transaction, schema_oid
@@ -56,6 +56,14 @@ def kept_parts(info: ConnInfo, of: str | None = None) -> list[KeptPart]:
         return [part for part, _ in _kept(connection, of)]
 
 
+def table_names(info: ConnInfo, of: str) -> tuple[str, str]:
+    """Schema and table of the kept table ``of``: names may hold dots, and the mark knows them apart."""
+    with server_errors(info, "looking for kept tables"), closing(connect(info)) as connection:
+        data = next((mark.data for part, mark in _kept(connection, of) if part.kind == "table"), {})
+    schema, _, table = of.partition(".")
+    return str(data.get("schema", schema)), str(data.get("table", table))
+
+
 def _kept(connection: Connection, of: str | None) -> list[tuple[KeptPart, Mark]]:
     found = []
     for name, oid, comment in connection.execute(_MARKED).fetchall():
@@ -74,8 +82,9 @@ def chosen(connection: Connection, of: str, kind: str, name: str | None) -> tupl
     wanted = [each for each in found if (each[0].name == name if name else each[0].role == marks.BEFORE)]
     if not wanted:
         there = ", ".join(part.name for part, _ in found) or "none"
-        what = f"{name} is not kept by a restore" if name else "no restore has kept one"
-        raise Refused(reason=f"{what} of {kind} {of}: nothing to undo", hint=f"Kept of it: {there}.")
+        nothing = "the last restore has been undone already" if found else "no restore has kept one"
+        what = f"{name} is not kept by a restore" if name else nothing
+        raise Refused(reason=f"{what} of {kind} {of}: nothing to undo", hint=f"Kept of it, for --kept NAME: {there}.")
     return wanted[0]
 
 
@@ -118,15 +127,16 @@ def undo_schema(info: ConnInfo, schema: str, options: RestoreOptions, events: Ev
         comment_on_schema(connection, schema, mark.comment)
         for key in taken_off(mark):
             keys.add(connection, key)
-        settle(connection, live, neighbours, undone, Mark(marks.UNDONE, schema, part.backup), schema)
+        settled = settle(connection, live, neighbours, undone, Mark(marks.UNDONE, schema, part.backup), schema)
     return Outcome(
         database=info.dbname or "",
         previous=undone,
         seconds=round(clock.monotonic() - began, 3),
-        downtime_seconds=0.0,
+        downtime_seconds=settled.waited(),
         tables=0,
         rows=0,
         backup=part.backup,
+        notes=settled.notes,
     )
 
 
@@ -145,6 +155,7 @@ def drop_old_part(info: ConnInfo, name: str, typed: str, options: RestoreOptions
             )
         oid = schema_oid(connection, name)
         assert oid is not None
+        fence.lock_schema(connection, oid)
         _nothing_else(connection, oid, name)
         connection.execute(sql.SQL("drop schema {} cascade").format(sql.Identifier(name)))
     return found[0]

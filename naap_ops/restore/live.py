@@ -17,6 +17,7 @@ from naap_ops.postgres.databases import derived_name
 from naap_ops.postgres.session import connect
 from naap_ops.restore.blockers import BlockerWatch
 from naap_ops.restore.failures import missing_roles, server_error
+from naap_ops.restore.fence import too_many_locks
 from naap_ops.restore.locking import application_name, target_lock
 from naap_ops.restore.outcome import RestoreOptions
 
@@ -50,6 +51,8 @@ def live_transaction(info: ConnInfo, options: RestoreOptions, doing: str) -> Ite
         except (server.LockNotAvailable, server.DeadlockDetected) as error:
             blockers = "; ".join(watch.seen) or error.diag.message_detail or str(error.diag.message_primary)
             raise Blocked(what=doing, blockers=blockers) from error
+        except server.OutOfMemory as error:
+            raise too_many_locks(error, doing) or server_error(error, info, doing) from error
         except server.UndefinedObject as error:
             if (error.diag.message_primary or "").startswith("role "):
                 raise missing_roles([(error.diag.message_primary or "").split('"')[1]]) from error
@@ -86,12 +89,3 @@ def analyze(connection: Connection, relations: Sequence[tuple[str, str]]) -> Non
     if relations:
         names = sql.SQL(", ").join(sql.Identifier(*relation) for relation in relations)
         connection.execute(sql.SQL("analyze {}").format(names))
-
-
-def publication_note(publications: Sequence[str]) -> list[str]:
-    """What has to be done by hand."""
-    if not publications:
-        return []
-    return [
-        f"publications {', '.join(publications)} still hold the old tables, not the restored ones: ALTER PUBLICATION ... ADD"
-    ]

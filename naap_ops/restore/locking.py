@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, LiteralString
 
 import psycopg
+import psycopg.errors
 
 from naap_ops import clock
 from naap_ops.errors import Busy
@@ -21,17 +22,18 @@ if TYPE_CHECKING:
     from naap_ops.postgres.conninfo import ConnInfo
     from naap_ops.postgres.session import Connection
 
-_TARGET = "hashtextextended('naap_ops restore ' || %s, 0)"
-_MAKING = "hashtextextended('naap_ops aside', 0)"
+_TARGET: LiteralString = "hashtextextended('naap_ops restore ' || %s, 0)"
+_MAKING: LiteralString = "hashtextextended('naap_ops aside', 0)"
 
+MAKING_SECONDS = 60  # it takes as long as CREATE DATABASE or DROP DATABASE, whose checkpoint can take a while
 _ATTEMPTS = 3  # when whoever held the lock has gone between two looks
 
-_HOLDER = f"""
+_HOLDER: LiteralString = """
 select a.pid, a.usename, a.application_name, coalesce(a.client_addr::text, 'local'), a.backend_start
 from pg_locks l join pg_stat_activity a on a.pid = l.pid
 where l.locktype = 'advisory' and l.granted and l.objsubid = 1
   and l.database = (select oid from pg_database where datname = current_database())
-  and (l.classid::bigint << 32 | l.objid::bigint) = {_TARGET}
+  and (l.classid::bigint << 32 | l.objid::bigint) = {}
 """
 
 
@@ -60,7 +62,7 @@ def _acquire(session: Connection, target: str) -> None:
     for _ in range(_ATTEMPTS):
         if session.execute(f"select pg_try_advisory_lock({_TARGET})", [target]).fetchone() == (True,):
             return
-        holder = _holder(session, target)
+        holder = _holder(session, _TARGET, [target])
         if holder is not None:
             break
     raise Busy(what=f"a restore of {target!r}", holder=holder or "it has just ended")
@@ -68,8 +70,11 @@ def _acquire(session: Connection, target: str) -> None:
 
 @contextmanager
 def making(session: Connection) -> Iterator[None]:
-    """Held between the creation of an aside database and its mark: nobody takes an unmarked one for a leftover meanwhile."""
-    session.execute(f"select pg_advisory_lock({_MAKING})")
+    """Held between the creation of an aside database and its mark: nobody takes an unmarked one for a leftover meanwhile.
+
+    Raises Busy when another restore, stopped perhaps, has not given it back in :data:`MAKING_SECONDS`.
+    """
+    _acquire_making(session)
     try:
         yield
     finally:
@@ -77,9 +82,25 @@ def making(session: Connection) -> Iterator[None]:
             session.execute(f"select pg_advisory_unlock({_MAKING})")
 
 
-def _holder(session: Connection, target: str) -> str | None:
-    """Who holds the lock; None when it has been given back meanwhile."""
-    row = session.execute(_HOLDER, [target]).fetchone()
+def _acquire_making(session: Connection) -> None:
+    session.execute(f"set lock_timeout = '{MAKING_SECONDS}s'")
+    try:
+        session.execute(f"select pg_advisory_lock({_MAKING})")
+    except psycopg.errors.LockNotAvailable:
+        holder = _holder(session, _MAKING, []) or "it has just ended"
+        raise Busy(
+            what="another restore's work on its new database",
+            holder=f"{holder}; it has not moved on for {MAKING_SECONDS} s",
+            hint="Is that process stopped? Let it go on, or end it: the lock goes with its session.",
+        ) from None
+    finally:
+        if not session.broken:
+            session.execute("set lock_timeout = 0")
+
+
+def _holder(session: Connection, key: LiteralString, values: Sequence[str]) -> str | None:
+    """Who holds the lock of that key; None when it has been given back meanwhile."""
+    row = session.execute(_HOLDER.format(key), values).fetchone()
     if row is None:
         return None
     pid, user, application, address, since = row

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from naap_ops.backup.manifest import Manifest, TableFact
+from naap_ops.backup.manifest import Manifest, TableFact, counted
 
 
 @dataclass(frozen=True)
@@ -71,4 +71,4 @@ def described(manifest: Manifest) -> str:
 
 def totals(tables: list[TableFact]) -> str:
     """How much there is to load, for people."""
-    return f"{len(tables)} tables, {sum(t.rows or 0 for t in tables):,} rows"
+    return f"{counted(tables)} tables, {sum(t.rows or 0 for t in tables):,} rows"

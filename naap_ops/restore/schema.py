@@ -5,19 +5,18 @@ The live schema is renamed and a new one made under its name: who reads meanwhil
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, LiteralString
 
 from psycopg import sql
 
 from naap_ops import clock
-from naap_ops.backup.manifest import Manifest, TableFact
+from naap_ops.backup.manifest import Manifest, TableFact, counted
 from naap_ops.backup.repository import Backup
 from naap_ops.backup.toc import Entry
-from naap_ops.errors import BackupNotFound, Refused
+from naap_ops.errors import PartNotFound, Refused
 from naap_ops.events import Events
-from naap_ops.restore import keys, marks, matviews, schema_facts
+from naap_ops.restore import contents, fence, keys, lost, marks, matviews, publications, rights, schema_facts
 from naap_ops.restore.archive import Archive
 from naap_ops.restore.contents import Contents
 from naap_ops.restore.dependants import Around, ForeignKey, around
@@ -26,7 +25,6 @@ from naap_ops.restore.live import (
     comment_on_schema,
     free_schema_name,
     live_transaction,
-    publication_note,
 )
 from naap_ops.restore.marks import Mark
 from naap_ops.restore.outcome import Outcome, Plan, RestoreOptions, described, size_text, totals
@@ -50,7 +48,7 @@ def restore_schema(
 ) -> Outcome:
     """Restore ``schema`` into the database ``info`` names; the live one is kept as ``<schema>__before_<time>``.
 
-    Raises Refused (something outside depends on it and cannot be put back, rows are missing), BackupNotFound when the backup
+    Raises Refused (something outside depends on it and cannot be put back, rows are missing), PartNotFound when the backup
     does not hold it, BackupDamaged, Busy, Blocked, PrivilegeMissing. After any of them the database is as it was.
     """
     began = clock.monotonic()
@@ -62,20 +60,32 @@ def restore_schema(
         neighbours = _around(connection, live)
         made = live or _recorded(archive.manifest, schema, options)
         stages = archive.stages(lambda found: _entries(found, anew=live is None), f"--schema={schema}")
-        notes = [*publication_note(neighbours.publications), *_cached_types(live)]
+        fence.room_for_locks(connection, contents.relations(stages), made.oid)
+        gone = lost.find(connection, archive, stages)
+        notes = [*_cached_types(connection, live), *publications.all_tables(connection), *gone.notes(info)]
         kept = step_aside(connection, live, marks.BEFORE)
         schema_facts.create(connection, made)
         schema_facts.move_extensions(connection, made.extensions, schema)
         _add_extensions(connection, archive.manifest, schema)
         events.emit("restore.step", name="load", text=f"loading schema {schema}")
-        rows = archive.load(connection, stages, events)
+        rows = archive.load(connection, stages, events, lambda: rights.reset(connection, schema))
         archive.proven()
         events.emit("restore.step", name="check", text="statistics, rights, foreign keys")
         if archive.manifest.kind == "data":
             matviews.refresh(connection, schema)
         schema_facts.grant(connection, made)
-        settle(connection, live, neighbours, kept, Mark(marks.BEFORE, schema, backup.id), schema)
-    return _outcome(info, kept, began, len(tables), rows, backup.id, notes)
+        lost.put_back(connection, gone)
+        settled = settle(connection, live, neighbours, kept, Mark(marks.BEFORE, schema, backup.id), schema)
+    return Outcome(
+        database=info.dbname or "",
+        previous=kept,
+        seconds=round(clock.monotonic() - began, 3),
+        downtime_seconds=settled.waited(),
+        tables=counted(tables),
+        rows=rows,
+        backup=backup.id,
+        notes=notes + settled.notes,
+    )
 
 
 def plan_schema(backup: Backup, info: ConnInfo, schema: str, options: RestoreOptions, tools: Toolset) -> Plan:
@@ -86,7 +96,9 @@ def plan_schema(backup: Backup, info: ConnInfo, schema: str, options: RestoreOpt
         archive.gate(connection)
         live = live_schema(connection, schema)
         neighbours = _around(connection, live)
-        archive.stages(lambda found: _entries(found, anew=live is None), f"--schema={schema}")
+        stages = archive.stages(lambda found: _entries(found, anew=live is None), f"--schema={schema}")
+        fence.room_for_locks(connection, contents.relations(stages), live.oid if live else None)
+        gone = lost.find(connection, archive, stages)
         lines = [f"restore schema {schema} from {described(archive.manifest)}: {totals(tables)}"]
         if live is None:
             lines.append(f"create schema {schema}, which does not exist")
@@ -94,8 +106,11 @@ def plan_schema(backup: Backup, info: ConnInfo, schema: str, options: RestoreOpt
             kept = free_schema_name(connection, schema, marks.BEFORE)
             size = size_text(schema_facts.total_bytes(connection, live.oid))
             lines.append(f"rename the live schema {schema} ({live.tables} tables, {size}) to {kept}")
+            lines.append(f"what is written to {schema} before the restore is through goes into {kept} and stays there")
             lines += key_lines(neighbours)
-        notes = [*publication_note(neighbours.publications), *_cached_types(live)]
+        lines += [f"put foreign key {key} back, which is gone, and check it" for key in gone.keys]
+        notes = [*publications.planned(neighbours.publications), *_cached_types(connection, live)]
+        notes += [*publications.all_tables(connection), *gone.notes(info)]
         return Plan(info.dbname or "", lines + [f"note: {note}" for note in notes], notes)
 
 
@@ -117,18 +132,53 @@ def step_aside(connection: Connection, live: LiveSchema | None, role: str) -> st
     return kept
 
 
+@dataclass(frozen=True)
+class Settled:
+    """``notes``: what people must know. ``locked``: since when readers wait, by the monotonic clock; None: nobody does."""
+
+    notes: list[str]
+    locked: float | None
+
+    def waited(self) -> float:
+        """Seconds until now, which is after the commit."""
+        return 0.0 if self.locked is None else round(clock.monotonic() - self.locked, 3)
+
+
 def settle(
     connection: Connection, live: LiveSchema | None, neighbours: Around, kept: str | None, mark: Mark, schema: str
-) -> None:
-    """Statistics; keys turned to the new tables and taken off the kept ones; the mark. What keeps others out comes last."""
+) -> Settled:
+    """Statistics; keys turned to the new tables and taken off the kept ones; publications; the mark.
+
+    What takes long comes first. Then the kept tables are locked, and what has come to lean on them since the first look counts:
+    keys are turned too, anything else is refused.
+    """
     analyze(connection, [(nsp, name) for nsp, name in connection.execute(_RELATIONS, [schema])])
-    keys.turn(connection, neighbours.inbound)
+    keys.point(connection, neighbours.inbound)
     if live is None or kept is None:
-        return
-    keys.drop(connection, neighbours.outbound, kept)
-    dropped = [asdict(key) for key in neighbours.outbound]
+        return Settled([], None)
+    fence.lock_schema(connection, live.oid)
+    locked = clock.monotonic()
+    now = _look_again(connection, live, kept)
+    known, there = ({key.oid for key in each.inbound} for each in (neighbours, now))
+    keys.forget(connection, [key for key in neighbours.inbound if key.oid not in there])
+    keys.point(connection, [key for key in now.inbound if key.oid not in known])
+    keys.replace(connection, now.inbound)
+    keys.drop(connection, now.outbound, kept)
+    notes = publications.turn(connection, kept, schema)
+    dropped = [asdict(key) for key in now.outbound]
     marked = replace(mark, comment=live.comment, data={"kind": KIND, "foreign_keys": dropped})
     comment_on_schema(connection, kept, marked.text())
+    return Settled(notes, locked)
+
+
+def _look_again(connection: Connection, live: LiveSchema, kept: str) -> Around:
+    """Around the kept schema, under the name it had: the definitions of keys tell the names of tables."""
+    name, rename = sql.Identifier(live.name), sql.SQL("alter schema {} rename to {}")
+    out_of_the_way = sql.Identifier(free_schema_name(connection, live.name, marks.RESTORE))
+    with connection.transaction(force_rollback=True):
+        connection.execute(rename.format(name, out_of_the_way))
+        connection.execute(rename.format(sql.Identifier(kept), name))
+        return _around(connection, live)
 
 
 def taken_off(mark: Mark) -> list[ForeignKey]:
@@ -140,18 +190,13 @@ def taken_off(mark: Mark) -> list[ForeignKey]:
 
 
 def _tables(manifest: Manifest, backup: Backup, schema: str) -> list[TableFact]:
-    """The schema's tables in the backup. Raises BackupNotFound, Refused when the backup holds a part of the schema only."""
+    """The schema's tables in the backup. Raises PartNotFound, Refused when the backup holds a part of the schema only."""
     scope = manifest.scope
     tables = [table for table in manifest.tables if table.schema == schema]
     known = {each["name"] for each in manifest.schemas}
     if (scope.schemas and schema not in scope.schemas) or (not tables and schema not in known):
         there = ", ".join(scope.schemas or sorted(known)) or "none"
-        raise BackupNotFound(
-            ref=f"{backup.id} with schema {schema}",
-            database=f"database {backup.alias!r}",
-            repository=backup.storage.url,
-            hint=f"It holds: {there}.",
-        )
+        raise PartNotFound(id=backup.id, part=f"schema {schema}", hint=f"Its schemas: {there}.")
     if scope.tables:
         raise Refused(
             reason=f"the backup holds only {scope.text()}: other tables of schema {schema} would be gone",
@@ -197,22 +242,14 @@ def _around(connection: Connection, live: LiveSchema | None) -> Around:
     return around(connection, "pg_namespace", live.oid, live.oid, f"schema {live.name}")
 
 
-def _cached_types(live: LiveSchema | None) -> list[str]:
-    if live is None:
+def _cached_types(connection: Connection, live: LiveSchema | None) -> list[str]:
+    """Types that get new oids: enums, domains, ranges, composite ones. Those of tables are asked for by nobody."""
+    query = """
+    select typname from pg_type t left join pg_class c on c.oid = typrelid
+    where typnamespace = %s and typtype in ('e', 'd', 'r', 'c') and coalesce(relkind, 'c') = 'c' order by typname
+    """
+    names = [] if live is None else [name for (name,) in connection.execute(query, [live.oid])]
+    if not names:
         return []
-    return ["clients that have cached this schema's types (enums) or prepared statements on it may have to reconnect"]
-
-
-def _outcome(
-    info: ConnInfo, kept: str | None, began: float, tables: int, rows: int, backup: str | None, notes: Sequence[str]
-) -> Outcome:
-    return Outcome(
-        database=info.dbname or "",
-        previous=kept,
-        seconds=round(clock.monotonic() - began, 3),
-        downtime_seconds=0.0,
-        tables=tables,
-        rows=rows,
-        backup=backup,
-        notes=list(notes),
-    )
+    listed = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
+    return [f"clients that have cached this schema's types ({listed}) may have to reconnect"]

@@ -124,9 +124,8 @@ class BackupSource:
             on_data=on_data,
             through=restricted.wrapper(self._tools) if self.manifest.format == "plain" else None,
         )
-        self._check.start()
         try:
-            load(self._folder, self.manifest, self._tools, info, chosen)
+            self._check.found_sound(load(self._folder, self.manifest, self._tools, info, chosen))
         except CommandFailed as error:
             self.proven()  # damaged files explain a load that failed better than its own words
             raise load_error(error, info) from error

@@ -14,9 +14,9 @@ from psycopg import sql
 from naap_ops import clock
 from naap_ops.backup.manifest import TableFact
 from naap_ops.backup.repository import Backup
-from naap_ops.errors import BackupNotFound, Refused
+from naap_ops.errors import PartNotFound, Refused
 from naap_ops.events import Events
-from naap_ops.restore import keys, marks
+from naap_ops.restore import fence, keys, lost, marks, publications, rights
 from naap_ops.restore.archive import Archive
 from naap_ops.restore.dependants import Around, around
 from naap_ops.restore.kept_parts import chosen, given_back_lines
@@ -25,7 +25,6 @@ from naap_ops.restore.live import (
     comment_on_schema,
     free_schema_name,
     live_transaction,
-    publication_note,
     schema_oid,
 )
 from naap_ops.restore.marks import Mark
@@ -74,13 +73,16 @@ def restore_table(
         archive.gate(connection)
         live, neighbours = _look(connection, schema, table)
         stages = archive.stages(lambda found: found.of_table(fact), "--verbose")
-        notes = publication_note(neighbours.publications)
+        gone = lost.find(connection, archive, stages)
+        notes = [*publications.all_tables(connection), *gone.notes(info)]
         locked = clock.monotonic()
+        live, neighbours = _look_locked(connection, live, neighbours)
         kept = _step_aside(connection, live, marks.BEFORE)
         events.emit("restore.step", name="load", text=f"loading table {fact.qualified}")
-        rows = archive.load(connection, stages, events)
+        rows = archive.load(connection, stages, events, lambda: rights.reset(connection, schema, table))
         archive.proven()
-        _settle(connection, live, neighbours, kept, Mark(marks.BEFORE, fact.qualified, backup.id), schema, table)
+        lost.put_back(connection, gone)
+        notes += _settle(connection, live, neighbours, kept, Mark(marks.BEFORE, fact.qualified, backup.id), schema, table)
     waited = clock.monotonic() - locked if live is not None else 0.0
     return _outcome(info, kept, began, waited, 1, rows, backup.id, notes)
 
@@ -92,7 +94,7 @@ def plan_table(backup: Backup, info: ConnInfo, schema: str, table: str, options:
     with archive.choose([fact]), live_transaction(info, options, "planning") as connection:
         archive.gate(connection)
         live, neighbours = _look(connection, schema, table)
-        archive.stages(lambda found: found.of_table(fact), "--verbose")
+        gone = lost.find(connection, archive, archive.stages(lambda found: found.of_table(fact), "--verbose"))
         lines = [f"restore table {fact.qualified} from {described(archive.manifest)}: {totals([fact])}"]
         if live is None:
             lines.append(f"create table {fact.qualified}, which does not exist")
@@ -102,7 +104,8 @@ def plan_table(backup: Backup, info: ConnInfo, schema: str, table: str, options:
             size = size_text(row[0]) if row else "?"
             lines.append(f"move the live table {live} ({size}) to schema {kept}; who uses it waits until the new one is there")
             lines += key_lines(neighbours)
-        notes = publication_note(neighbours.publications)
+        lines += [f"put foreign key {key} back, which is gone, and check it" for key in gone.keys]
+        notes = [*publications.planned(neighbours.publications), *publications.all_tables(connection), *gone.notes(info)]
         return Plan(info.dbname or "", lines + [f"note: {note}" for note in notes], notes)
 
 
@@ -131,6 +134,7 @@ def undo_table(
         events.emit("restore.step", name="swap", text=f"putting {part.name}.{table} back in place as {of}")
         live, neighbours = _look(connection, schema, table)
         locked = clock.monotonic()
+        live, neighbours = _look_locked(connection, live, neighbours)
         undone = _step_aside(connection, live, marks.UNDONE)
         back = _live(connection, part.name, table)
         if back is None:
@@ -139,16 +143,16 @@ def undo_table(
         connection.execute(sql.SQL("drop schema {}").format(sql.Identifier(part.name)))
         for key in taken_off(mark):
             keys.add(connection, key)
-        _settle(connection, live, neighbours, undone, Mark(marks.UNDONE, of, part.backup), schema, table)
+        notes = _settle(connection, live, neighbours, undone, Mark(marks.UNDONE, of, part.backup), schema, table)
     waited = clock.monotonic() - locked
-    return _outcome(info, undone, began, waited, 0, 0, part.backup, [])
+    return _outcome(info, undone, began, waited, 0, 0, part.backup, notes)
 
 
 # --- looking --------------------------------------------------------------------------------------------------------
 
 
 def _fact(archive: Archive, schema: str, table: str) -> TableFact:
-    """The table in the backup. Raises BackupNotFound."""
+    """The table in the backup. Raises PartNotFound."""
     fact = archive.manifest.table(schema, table)
     if fact is not None:
         return fact
@@ -156,10 +160,9 @@ def _fact(archive: Archive, schema: str, table: str) -> TableFact:
 
     names = [each.qualified for each in archive.manifest.tables]
     near = difflib.get_close_matches(f"{schema}.{table}", names, n=3)
-    raise BackupNotFound(
-        ref=f"{archive.backup.id} with table {schema}.{table}",
-        database=f"database {archive.backup.alias!r}",
-        repository=archive.backup.storage.url,
+    raise PartNotFound(
+        id=archive.backup.id,
+        part=f"table {schema}.{table}",
         hint=f"It holds {', '.join(near)}." if near else f"It holds {len(names)} other tables.",
     )
 
@@ -172,6 +175,14 @@ def _look(connection: Connection, schema: str, table: str) -> tuple[LiveTable | 
     if live is None:
         return None, Around([], [], [])
     return live, around(connection, "pg_class", live.oid, live.schema_oid, f"table {live}")
+
+
+def _look_locked(connection: Connection, live: LiveTable | None, first: Around) -> tuple[LiveTable | None, Around]:
+    """Lock the live table and look again: what was not committed at the first look is, or is waiting for us."""
+    if live is None:
+        return None, first
+    fence.lock_table(connection, live.schema, live.name)
+    return _look(connection, live.schema, live.name)
 
 
 def _live(connection: Connection, schema: str, table: str) -> LiveTable | None:
@@ -217,16 +228,18 @@ def _settle(
     mark: Mark,
     schema: str,
     table: str,
-) -> None:
-    """Statistics; keys turned to the new table and taken off the kept one; the mark."""
+) -> list[str]:
+    """Statistics; keys turned to the new table and taken off the kept one; publications; the mark. What people must know."""
     analyze(connection, [(schema, table)])
     keys.turn(connection, neighbours.inbound)
     if live is None or kept is None:
-        return
+        return []
     keys.drop(connection, neighbours.outbound, kept)
+    notes = publications.turn(connection, kept, schema)
     dropped = [asdict(key) for key in neighbours.outbound]
     marked = replace(mark, data={"kind": KIND, "schema": schema, "table": table, "foreign_keys": dropped})
     comment_on_schema(connection, kept, marked.text())
+    return notes
 
 
 def _outcome(

@@ -152,8 +152,8 @@ def _restore(source: Source, ready: _Ready, events: Events, began: float) -> Out
         events.emit("restore.step", name="sweep", text=f"dropped {name}, which a restore that died had left")
     beside = aside.make(session, target, source.name, ready.creation)
     try:
-        tables, rows = aside.fill(source, info.with_dbname(beside), ready.options, events)
-        notes = _carry_over(ready, source, beside)
+        tables, rows, gaps = aside.fill(source, info.with_dbname(beside), ready.options, events)
+        notes = gaps + _carry_over(ready, source, beside)
         events.emit("restore.step", name="swap", text=f"putting it in place as {target}")
         previous, downtime = _publish(ready, source, beside, events)
     except BaseException:

@@ -15,22 +15,23 @@ if TYPE_CHECKING:
     from naap_ops.restore.kept import Kept
     from naap_ops.restore.kept_parts import KeptPart
     from naap_ops.restore.outcome import Outcome
+    from naap_ops.restores import Aim
 
 
 @command(
     name="run",
     default=True,
-    backup="which: latest, an id or a unique beginning of one, or a label",
-    swap="load beside the live database, check, then take its place; the old one is kept",
-    into="load into this new database",
+    backup="which: latest (the default), an id or a unique beginning of one, or a label",
+    swap="the whole database: load beside the live one, check, then take its place; the old one is kept",
+    into="the whole database, into this new one; the live one is not touched",
     schema="only this schema, into the live database, in one transaction",
-    tenant="only this tenant's schema (setting tenant_schemas)",
+    tenant="only this tenant's schema (setting tenant_schemas), into the live database, in one transaction",
     table="only this table (schema.table), into the live database, in one transaction",
     file="a plain SQL script instead of a backup; .gz and .zst too (with --into or --swap)",
     jobs="parallel jobs of pg_restore",
-    partial="allow a swap although the backup holds a part of the database only",
-    no_owner="everything belongs to the connecting role",
-    no_privileges="leave out GRANTs",
+    partial="allow a swap although the backup lacks schemas or rows: what it lacks is then not in the live database",
+    no_owner="everything restored belongs to the connecting role",
+    no_privileges="leave out GRANTs and REVOKEs",
     dry_run="say what would be done, touch nothing",
 )
 def run(
@@ -56,8 +57,10 @@ def run(
     from naap_ops import restores
 
     flags = {"swap": swap, "into": into, "schema": schema, "tenant": tenant, "table": table}
-    what = one_of(flags)
+    what = one_of(flags, "Where to? --swap takes the live database's place and keeps it; --into NAME leaves it alone.")
     call.override(restore__jobs=number("--jobs", jobs))
+    if call.yes and not dry_run:
+        call.begin("restore")
     target = restores.target(call.app, call.database)
     aim = restores.aim(call.app, what, str(flags[what]), call.database)
     options = restores.options(call.app, owner=not no_owner, privileges=not no_privileges, partial=partial)
@@ -69,17 +72,25 @@ def run(
             return {"dry_run": True, "database": plan.database, "plan": plan.lines}
         if aim.what != "into":
             call.confirm_name(f"restoring into {plan.database!r}", plan.database, plan.lines)
+    call.tell_steps("sweep", "leftover", "wait")
+    call.begin("restore")  # not before the question was answered
+    call.report(None if isinstance(source, Path) else source, database=target.alias)
     with progress(call):
         outcome = restores.restore(call.app, source, target, aim, options)
-    call.say(_told(outcome))
+    call.report(rows=outcome.rows)
+    call.say(_told(outcome, aim))
     return dataclasses.asdict(outcome)
 
 
-def _told(outcome: Outcome) -> str:
-    text = f"restored {outcome.database}: {outcome.rows:,} rows in {outcome.tables} tables, {outcome.seconds:.1f} s"
+def _told(outcome: Outcome, aim: Aim) -> str:
+    part = aim.what if aim.what in ("schema", "table") else ""
+    what = f"{part} {aim.name} of {outcome.database}" if part else outcome.database
+    text = f"restored {what}: {outcome.rows:,} rows in {outcome.tables} tables, {outcome.seconds:.1f} s"
     if outcome.previous:
-        text += f", downtime {outcome.downtime_seconds:.2f} s\nthe old one is kept as {outcome.previous}"
-    return text
+        text += "" if part else f", downtime {outcome.downtime_seconds:.2f} s"
+        undo = f"invoke restore.undo --{part} {aim.name}" if part else "invoke restore.undo"
+        text += f"\nthe old one is kept as {outcome.previous}; `{undo}` puts it back"
+    return "\n".join([text, *(f"note: {note}" for note in outcome.notes)])
 
 
 @command(name="kept", all_databases="what is kept of every database of the server, not only of this one")
@@ -94,7 +105,7 @@ def kept_(call: Call, all_databases: bool = False) -> dict[str, Any]:
     found = restores.kept(call.app.info(call.database), everywhere=all_databases)
     if found:
         call.table(
-            ["NAME", "OF", "KIND", "ROLE", "UNTIL", " SIZE", "REPLACED BY"],
+            ["NAME", "OF", "KIND", "ROLE", "UNTIL", " SIZE", "BACKUP"],
             [[k.name, k.of, _kind(k), k.role, k.at, "?" if k.bytes is None else size(k.bytes), k.backup or ""] for k in found],
         )
     else:
@@ -110,7 +121,7 @@ def _kind(kept: Kept | KeptPart) -> str:
     schema="undo the restore of this schema",
     tenant="undo the restore of this tenant's schema (setting tenant_schemas)",
     table="undo the restore of this table (schema.table)",
-    kept="which of what is kept; the newest without it",
+    kept="the name of what to bring back, as `restore.kept` lists it; without it what the last restore replaced",
     dry_run="say what would be done, touch nothing",
 )
 def undo(
@@ -132,16 +143,17 @@ def undo(
     what = one_of(flags) if any(flags.values()) else "swap"
     aim = restores.aim(call.app, what, str(flags.get(what)), call.database)
     info = call.app.info(call.database)
+    options = restores.options(call.app)
     if dry_run or not call.yes:
-        plan = restores.plan_undo(info, aim, kept)
+        plan = restores.plan_undo(info, aim, options, kept)
         if dry_run:
             call.say("\n".join(plan.lines))
             return {"dry_run": True, "database": plan.database, "plan": plan.lines}
         call.confirm_name(f"undoing a restore in {plan.database!r}", plan.database, plan.lines)
-    outcome = restores.undo(call.app, info, aim, restores.options(call.app), kept)
-    call.say(
-        f"{aim.name or outcome.database} is what it was before the restore; what was restored is kept as {outcome.previous}"
-    )
+    call.tell_steps("wait")
+    outcome = restores.undo(call.app, info, aim, options, kept)
+    there = f"; what was live until now is kept as {outcome.previous}" if outcome.previous else ""
+    call.say("\n".join([f"{aim.name or outcome.database} is put back{there}", *(f"note: {n}" for n in outcome.notes)]))
     return dataclasses.asdict(outcome)
 
 
@@ -154,8 +166,12 @@ def drop_old(call: Call, old: str) -> dict[str, Any]:
     """
     from naap_ops import restores
 
-    call.confirm_name(f"dropping {old!r} for good", old)
-    dropped = restores.drop_old(call.app.info(call.database), old, restores.options(call.app))
+    info = call.app.info(call.database)
+    if not call.yes:
+        there = restores.droppable(info, old)
+        held = f", {size(there.bytes)}" if there.bytes is not None else ""
+        call.confirm_name(f"dropping {old!r} for good", old, [f"drop {_kind(there)} {old}, kept of {there.of}{held}, for good"])
+    dropped = restores.drop_old(info, old, restores.options(call.app))
     call.say(f"dropped {dropped.name}")
     return {"dropped": dropped.name, "of": dropped.of, "bytes": dropped.bytes}
 

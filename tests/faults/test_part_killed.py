@@ -63,6 +63,15 @@ def held_at_its_end(desk: Desk) -> Iterator[None]:
 
 
 @contextmanager
+def held_by_a_reader(desk: Desk) -> Iterator[None]:
+    """Somebody reads the table: that keeps the restore of a schema from its last steps, that of a table from its first."""
+    assert desk.info is not None
+    with closing(connect(desk.info, autocommit=False)) as holder:
+        holder.execute("select from app.t limit 1")
+        yield
+
+
+@contextmanager
 def held_early(desk: Desk) -> Iterator[None]:
     """Somebody holds a catalog that the rows or their indexes need."""
     assert desk.info is not None
@@ -93,7 +102,7 @@ def assert_restores(desk: Desk, aim: tuple[str, ...]) -> None:
 
 
 @pytest.mark.parametrize("aim", AIMS)
-@pytest.mark.parametrize("held", [held_at_its_end, held_early])
+@pytest.mark.parametrize("held", [held_at_its_end, held_by_a_reader, held_early])
 def test_killed_at_a_place(desk: Desk, aim: str, held: object) -> None:
     with held(desk):  # type: ignore[operator]
         child = desk.spawn("restore", *AIMS[aim], "--yes", environ=PATIENCE)

@@ -17,6 +17,7 @@ from naap_ops.backup import toc
 from naap_ops.backup.engines.base import listed
 from naap_ops.backup.engines.script import piped
 from naap_ops.backup.manifest import Manifest, TableFact
+from naap_ops.backup.pipes import PipedArchive
 from naap_ops.backup.reading import Unreadable, read_stream
 from naap_ops.backup.sections import ROWS, Sections
 from naap_ops.errors import BackupDamaged, CommandFailed
@@ -53,42 +54,61 @@ class LoadOptions:
     through: Through | None = None
 
 
-def load(folder: Path, manifest: Manifest, tools: Toolset, info: ConnInfo, options: LoadOptions) -> None:
+def load(folder: Path, manifest: Manifest, tools: Toolset, info: ConnInfo, options: LoadOptions) -> set[str]:
     """Load the archive under ``folder`` into the database ``info`` names. Stops at the first error: CommandFailed.
 
     A part of a database, or rows alone, go into the structure of the whole, which such a backup holds beside its archive.
+    The result are the files whose hashes were compared with the manifest on the way; BackupDamaged for one that is another.
     """
     if manifest.structure:
-        _load_part(folder, manifest, tools, info, options)
-    elif manifest.format == "plain":
+        return _load_part(folder, manifest, tools, info, options)
+    if manifest.format == "plain":
         load_script(folder / manifest.archive, tools, info, options.session, through=options.through)
-    else:
-        load_archive(folder / manifest.archive, tools, info, options)
+        return set()
+    return _load_main(folder, manifest, tools, info, options)
 
 
-def _load_part(folder: Path, manifest: Manifest, tools: Toolset, info: ConnInfo, options: LoadOptions) -> None:
+def _load_main(folder: Path, manifest: Manifest, tools: Toolset, info: ConnInfo, options: LoadOptions, *words: str) -> set[str]:
+    """The archive proper; in directory format and by several sessions through pipes, the files' hashes being compared."""
+    archive = folder / manifest.archive
+    if manifest.format != "directory" or tools.remote or options.jobs == 1:
+        load_archive(archive, tools, info, options, *words)
+        return set()
+    hashes = {Path(fact.path).name: fact.sha256 for fact in manifest.files if Path(fact.path).parent == Path(manifest.archive)}
+    with PipedArchive(archive, hashes, options.jobs) as piped:
+        try:
+            _run_pg_restore(archive, tools, info, options, words, piped)
+        except CommandFailed:
+            if not piped.problems:
+                raise
+    if piped.problems:
+        raise BackupDamaged(id=manifest.id, problems="; ".join(piped.problems))
+    return {f"{manifest.archive}/{name}" for name in piped.sound}
+
+
+def _load_part(folder: Path, manifest: Manifest, tools: Toolset, info: ConnInfo, options: LoadOptions) -> set[str]:
     """Foreign keys of a part may point at rows outside it and are left out; of rows alone, all are checked.
 
     Indexes and the like are the whole's too: a part's may be attached to, or computed with, what is outside it.
     """
     structure = folder / str(manifest.structure)
     load_archive(structure, tools, info, options, "--section=pre-data")
-    if manifest.kind != "schema":
-        _load_rows(folder / manifest.archive, manifest, tools, info, options)
+    sound = set() if manifest.kind == "schema" else _load_rows(folder, manifest, tools, info, options)
     entries = listed(tools, structure)
     if not manifest.scope.whole:
         entries = [e for e in entries if not e.describes("FK CONSTRAINT")]
     load_archive(structure, tools, info, replace(options, use_list=toc.use_list(entries)), "--section=post-data")
+    return sound
 
 
-def _load_rows(archive: Path, manifest: Manifest, tools: Toolset, info: ConnInfo, options: LoadOptions) -> None:
+def _load_rows(folder: Path, manifest: Manifest, tools: Toolset, info: ConnInfo, options: LoadOptions) -> set[str]:
     """The rows of an archive. One that holds nothing else is loaded whole: its large objects come before the rows."""
     alone = manifest.kind == "data"
-    if manifest.format == "plain":
-        through = options.through if alone else _rows_only(options.through)
-        load_script(archive, tools, info, options.session, through=through)
-    else:
-        load_archive(archive, tools, info, options, *([] if alone else ["--section=data"]))
+    if manifest.format != "plain":
+        return _load_main(folder, manifest, tools, info, options, *([] if alone else ["--section=data"]))
+    through = options.through if alone else _rows_only(options.through)
+    load_script(folder / manifest.archive, tools, info, options.session, through=through)
+    return set()
 
 
 def _rows_only(through: Through | None) -> Through:
@@ -100,22 +120,47 @@ def _rows_only(through: Through | None) -> Through:
 
 def load_archive(archive: Path, tools: Toolset, info: ConnInfo, options: LoadOptions, *words: str) -> None:
     """Run pg_restore on one archive. Through tools.exec it reads the archive from its input and cannot be parallel."""
-    arguments = ["--exit-on-error", "--no-password", f"--dbname={_conninfo_word(info)}", *options.words, *words]
-    arguments += [] if options.owner else ["--no-owner"]
-    arguments += [] if options.privileges else ["--no-privileges"]
-    session = info.with_settings(options.session)
-    if tools.remote:
-        files = {} if options.use_list is None else {"list": options.use_list}
-        listed = [] if options.use_list is None else ["--use-list", "@files/list"]
-        command = tools.command("pg_restore", [*arguments, *listed], session, files=files)
-        with piped(command, archive) as child:
-            child.stdout.read()
-            child.check()
+    if not tools.remote:
+        _run_pg_restore(archive, tools, info, options, words)
         return
+    files = {} if options.use_list is None else {"list": options.use_list}
+    listed = [] if options.use_list is None else ["--use-list", "@files/list"]
+    arguments = [*_arguments(info, options, words), *listed]
+    command = tools.command("pg_restore", arguments, info.with_settings(options.session), files=files)
+    with piped(command, archive) as child:
+        child.stdout.read()
+        child.check()
+
+
+def _arguments(info: ConnInfo, options: LoadOptions, words: Sequence[str]) -> list[str]:
+    found = ["--exit-on-error", "--no-password", f"--dbname={_conninfo_word(info)}", *options.words, *words]
+    found += [] if options.owner else ["--no-owner"]
+    return found + ([] if options.privileges else ["--no-privileges"])
+
+
+def _run_pg_restore(
+    archive: Path,
+    tools: Toolset,
+    info: ConnInfo,
+    options: LoadOptions,
+    words: Sequence[str],
+    through: PipedArchive | None = None,
+) -> None:
+    """pg_restore on this machine, of the archive itself or ``through`` the pipes that stand for it."""
+    listeners = [listener for listener in (through and through.heard, _progress(options)) if listener]
+
+    def line(text: str) -> None:
+        for listener in listeners:
+            listener(text)
+
+    place = through.path if through else archive
     with _list_file(options.use_list) as listed:
-        arguments += [] if options.on_data is None else ["--verbose"]
-        command = tools.command("pg_restore", [*arguments, *listed, f"--jobs={options.jobs}", str(archive)], session)
-        with process.start(command.argv, env=command.env, on_stderr=_progress(options)) as child:
+        verbose = ["--verbose"] if listeners else []
+        arguments = [*_arguments(info, options, words), *verbose, *listed, f"--jobs={options.jobs}", str(place)]
+        command = tools.command("pg_restore", arguments, info.with_settings(options.session))
+        with process.start(command.argv, env=command.env, on_stderr=line if listeners else None) as child:
+            if through:
+                through.started(child)
             child.check()
 
 

@@ -1,7 +1,8 @@
 """The only door to subprocess: argv in, a checked exit status out.
 
 Children stay in the caller's process group, so that Ctrl-C and a kill of the group reach them too. Standard error is read
-by a thread and its tail kept for the error message; ``on_stderr`` sees each line as it comes.
+by a thread and its tail kept for the error message; ``on_stderr`` sees each line as it comes. The child's end is the end of
+it, whoever else holds the pipe: the workers of a pg_restore that was killed go on until their statements are through.
 """
 
 from __future__ import annotations
@@ -9,11 +10,13 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import select
 import shlex
+import signal
 import subprocess
 import threading
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
@@ -26,6 +29,8 @@ DEVNULL = subprocess.DEVNULL
 PIPE_BYTES = 1 << 20  # Linux's default of 64 KiB costs a context switch per 64 KiB
 _TAIL_LINES = 40
 _GRACE_SECONDS = 10.0
+_LOOK_SECONDS = 0.1
+_READ_BYTES = 1 << 16
 
 # A locale of our own: messages of the tools are matched as text.
 _ENVIRONMENT = {"LC_ALL": "C.UTF-8", "LANGUAGE": "C", "PGTZ": "UTC"}
@@ -98,9 +103,28 @@ class Child:
     def _read_stderr(self) -> None:
         """The reader thread. It closes the pipe itself: a grandchild may hold the other end long after the child's end."""
         assert self._popen.stderr is not None
-        with self._popen.stderr as lines:
-            for raw in lines:
-                self._hear(redact.text(raw.decode("utf-8", "replace").rstrip("\n")))
+        with self._popen.stderr as pipe:
+            begun = b""
+            for piece in self._pieces(pipe.fileno()):
+                *lines, begun = (begun + piece).split(b"\n")
+                for raw in lines:
+                    self._hear(redact.text(raw.decode("utf-8", "replace")))
+            if begun:
+                self._hear(redact.text(begun.decode("utf-8", "replace")))
+
+    def _pieces(self, pipe: int) -> Iterator[bytes]:
+        """What comes through the pipe until its end, or until the child has ended and nothing of it is left there."""
+        poll = select.poll()
+        poll.register(pipe, select.POLLIN)
+        while True:
+            ended = self._popen.returncode is not None  # asked first: what it wrote before its end is in the pipe by now
+            if poll.poll(_LOOK_SECONDS * 1000):
+                piece = os.read(pipe, _READ_BYTES)
+                if not piece:
+                    return
+                yield piece
+            elif ended:
+                return
 
     def _hear(self, line: str) -> None:
         self._tail.append(line)
@@ -136,10 +160,20 @@ class Child:
             stderr=self.stderr_tail or "(it said nothing)",
         )
 
+    @contextlib.contextmanager
+    def paused(self) -> Iterator[None]:
+        """Stopped (SIGSTOP) for the length of the block. Should we die in it, it gets SIGHUP, as orphaned groups do (POSIX)."""
+        self._popen.send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self._popen.send_signal(signal.SIGCONT)
+
     def stop(self) -> None:
         """SIGTERM, then SIGKILL after a grace period. Harmless on a finished child."""
         if self._popen.poll() is None:
             self._popen.terminate()
+            self._popen.send_signal(signal.SIGCONT)  # a stopped process gets no other signal
             try:
                 self._popen.wait(_GRACE_SECONDS)
             except subprocess.TimeoutExpired:

@@ -11,6 +11,7 @@ import io
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -182,24 +183,40 @@ class Desk:
             os.chdir(cwd)
 
     def spawn(self, *words: str, argv0: Sequence[str | Path] = (PROGRAM,), **options: Any) -> subprocess.Popen[str]:
-        """The program as the leader of a process group of its own, its output in pipes."""
+        """The program as the leader of a process group of its own, its output in pipes. The test's end is its end."""
         environ = {**self.environ, **options.pop("environ", {})}
-        return subprocess.Popen(
+        child = subprocess.Popen(
             [*map(str, argv0), *words],
-            **{"cwd": self.folder, **options},
+            **{"cwd": self.folder, "stdin": subprocess.DEVNULL, **options},
             env=environ,
-            stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
             start_new_session=True,
         )
+        _SPAWNED.append(child)
+        return child
 
     def program(self, *words: str, **options: Any) -> Run:
         """The program as a process, run to its end."""
         child = self.spawn(*words, **options)
         out, err = child.communicate(timeout=240)
         return Run(child.returncode, out, err)
+
+
+_SPAWNED: list[subprocess.Popen[str]] = []
+
+
+def end_spawned() -> None:
+    """End what the test has started and not waited for, with all it had started in turn, and close the pipes."""
+    while _SPAWNED:
+        child = _SPAWNED.pop()
+        if child.poll() is None:
+            os.killpg(child.pid, signal.SIGKILL)
+            child.wait()
+        for pipe in (child.stdout, child.stderr):
+            if pipe is not None:
+                pipe.close()
 
 
 def wait_until(holds: Callable[[], object], *, seconds: float = 60.0, poll: float = 0.01) -> None:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Collection, Iterator
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
-from psycopg import sql
+from psycopg import errors, sql
 
 from naap_ops import process
 from naap_ops.config.settings import ToolsSettings
@@ -17,7 +17,7 @@ from naap_ops.postgres.properties import DatabaseProps, properties
 from naap_ops.postgres.session import Connection, connect
 from naap_ops.postgres.tools import Toolset, find_tools
 from tests import samples
-from tests.desk import Desk
+from tests.desk import Desk, end_spawned
 
 NAME = """Na"ap's {x} 50% ü\\"""
 
@@ -65,14 +65,17 @@ def swept(info: ConnInfo) -> Iterator[None]:
     try:
         yield
     finally:
+        end_spawned()  # or a restore goes on making databases while they are dropped
         databases, roles = (now - then for now, then in zip(_present(info), before, strict=True))
         with closing(connect(info, dbname="postgres")) as session:
             for gid, where in session.execute("select gid, database from pg_prepared_xacts").fetchall():
                 with closing(connect(info, dbname=where)) as there:
                     there.execute(sql.SQL("rollback prepared {}").format(sql.Literal(gid)))
             for name in databases:
-                session.execute(sql.SQL("alter database {} is_template false").format(sql.Identifier(name)))
-                session.execute(sql.SQL("drop database {} with (force)").format(sql.Identifier(name)))
+                # A statement of a killed restore may still run in the server, and drop or rename it.
+                with suppress(errors.InvalidCatalogName):
+                    session.execute(sql.SQL("alter database {} is_template false").format(sql.Identifier(name)))
+                session.execute(sql.SQL("drop database if exists {} with (force)").format(sql.Identifier(name)))
             for name in roles:
                 session.execute(sql.SQL("drop owned by {0}; drop role {0}").format(sql.Identifier(name)))
 
@@ -239,6 +242,13 @@ def swapping(info: ConnInfo) -> list[int]:
     """Server processes that wait for the live database's lock."""
     query = "select pid from pg_stat_activity where application_name = 'naap_ops swap' and wait_event_type = 'Lock'"
     return column(info.with_dbname("postgres"), query)
+
+
+def oids(info: ConnInfo, names: Collection[str]) -> set[int]:
+    """The oids of databases: another one may have got the same name within its second."""
+    with closing(connect(info, dbname="postgres")) as session:
+        query = "select oid from pg_database where datname = any(%s)"
+        return {row[0] for row in session.execute(query, [list(names)])}
 
 
 def ours(info: ConnInfo, what: str) -> list[str]:

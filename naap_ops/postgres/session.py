@@ -7,6 +7,7 @@ the same user and password, and what does it know of the one wanted?
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -32,6 +33,7 @@ Connection = psycopg.Connection[tuple[Any, ...]]
 MAINTENANCE = ("postgres", "template1")
 CONNECT_SECONDS = 15
 _TRANSACTION_TIMEOUT_SINCE = 170000
+_LIFT_ATTEMPTS = 10
 
 _MISSING = re.compile(r'database ".*" does not exist', re.DOTALL)
 _NO_CONNECT = re.compile(r"permission denied for database|is not currently accepting connections")
@@ -143,7 +145,14 @@ def _lift_timeouts(connection: Connection) -> None:
     names = ["statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout", "idle_session_timeout"]
     if connection.info.server_version >= _TRANSACTION_TIMEOUT_SINCE:
         names.append("transaction_timeout")
-    connection.execute("; ".join(f"SET {name} = 0" for name in names).encode())
+    for _ in range(_LIFT_ATTEMPTS):  # a statement_timeout of few ms can hit this very statement
+        with contextlib.suppress(psycopg.errors.QueryCanceled):
+            connection.execute("; ".join(f"SET {name} = 0" for name in names).encode())
+            return
+    raise ConfigurationError(
+        detail=f"the statement_timeout of user {connection.info.user} is so short that it cannot even be lifted",
+        hint="Raise it: ALTER ROLE ... SET statement_timeout, or ALTER DATABASE ... SET.",
+    )
 
 
 def _named(text: str, info: ConnInfo) -> OpsError:

@@ -9,11 +9,12 @@ any instant leaves both names old or both new.
 from __future__ import annotations
 
 import secrets
+import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import closing, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import psycopg
@@ -28,6 +29,10 @@ if TYPE_CHECKING:
     from naap_ops.postgres.session import Connection
 
 _POLL_SECONDS = 0.01
+_TURN_SECONDS = 0.2
+_BETWEEN_SECONDS = 0.3
+_LEAVE_SECONDS = 0.5
+_LEAVE_POLL_SECONDS = 0.002
 _TELL_SECONDS = 1.0
 _CANCEL_SECONDS = 5.0
 _QUERY_CHARACTERS = 80
@@ -50,11 +55,15 @@ class Session:
 
 @dataclass
 class _Moments:
-    """Times of the monotonic clock: the rename of the live database was asked for, had its lock; all was committed."""
+    """Times of the monotonic clock: the rename of the live database was asked for, had its lock; all was committed.
+
+    ``given_up``: nobody wants it any more, nothing may be committed.
+    """
 
     asked: float = 0.0
     locked: float | None = None
     done: float = 0.0
+    given_up: threading.Event = field(default_factory=threading.Event)
 
 
 @dataclass(frozen=True)
@@ -98,6 +107,7 @@ def rename_swap(
         closing(open_session(info, avoid=avoid, application_name="naap_ops swap watch")) as watcher,
     ):
         names = _checked(watcher, live, aside, before)
+        _let_leave(watcher, names.aside_oid)
         moments = _Moments()
         watch = _Watch(watcher, renamer.info.backend_pid, names, moments, on_waiting)
         with ThreadPoolExecutor(max_workers=1) as pool:
@@ -107,6 +117,7 @@ def rename_swap(
             except psycopg.Error:
                 pass  # without the watch the renames may still go through, or fail and say why
             except BaseException:
+                moments.given_up.set()
                 renamer.cancel_safe(timeout=_CANCEL_SECONDS)
                 raise
         try:
@@ -177,6 +188,14 @@ def _check_sessions(watcher: Connection, names: _Names, user: str) -> None:
         )
 
 
+def _let_leave(watcher: Connection, oid: int) -> None:
+    """Sessions that have just been closed are still there for a moment, and the rename looks for them every 100 ms only."""
+    deadline = time.monotonic() + _LEAVE_SECONDS
+    query = "SELECT FROM pg_catalog.pg_stat_activity WHERE datid = %s LIMIT 1"
+    while watcher.execute(query, [oid]).fetchone() is not None and time.monotonic() < deadline:
+        time.sleep(_LEAVE_POLL_SECONDS)
+
+
 # --- the transaction --------------------------------------------------------------------------------------------------
 
 
@@ -190,12 +209,28 @@ def _rename(
     _alter(renamer, names.aside, parked)
     moments.asked = time.monotonic()
     if names.live is not None:
-        _alter(renamer, names.live, names.before)
+        _alter_live(renamer, names.live, names.before, moments, moments.asked + lock_timeout)
     _alter(renamer, parked, names.target)
     if also is not None:
         also(renamer)
-    renamer.commit()
-    moments.done = time.monotonic()
+    if not moments.given_up.is_set():  # else it is rolled back when its session is closed
+        renamer.commit()
+        moments.done = time.monotonic()
+
+
+def _alter_live(renamer: Connection, live: str, before: str, moments: _Moments, deadline: float) -> None:
+    """Rename the live database. Whoever connects queues behind us while we wait for its lock: so we wait in short turns."""
+    renamer.execute("SAVEPOINT live")
+    renamer.execute(f"SET LOCAL lock_timeout = '{_TURN_SECONDS * 1000:.0f}ms'".encode())
+    while True:
+        moments.asked = time.monotonic()
+        try:
+            return _alter(renamer, live, before)
+        except server.LockNotAvailable:
+            if moments.given_up.wait(_BETWEEN_SECONDS) or time.monotonic() >= deadline:
+                raise
+            renamer.execute("ROLLBACK TO SAVEPOINT live")
+            renamer.execute(f"SET LOCAL lock_timeout = '{_TURN_SECONDS * 1000:.0f}ms'".encode())
 
 
 def _alter(renamer: Connection, old: str, new: str) -> None:

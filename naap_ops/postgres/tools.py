@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from naap_ops import process
-from naap_ops.errors import CapabilityMissing, CommandFailed, ToolMismatch, ToolMissing
+from naap_ops.errors import CapabilityMissing, CommandFailed, ServerUnreachable, ToolMismatch, ToolMissing
 from naap_ops.postgres import installed, remote
 from naap_ops.postgres.installed import installations, server_bindir
 
@@ -118,6 +118,25 @@ class Toolset:
             raise CapabilityMissing(
                 tool="pg_dump", path=self.place, capability=compression, instead="--compression gzip, or auto"
             )
+
+    def reach(self, info: ConnInfo) -> None:
+        """Raises ServerUnreachable when tools at the other end do not get to the database ``info`` from there.
+
+        The toolkit's own sessions start here, the tools there: an address that is right here may lead nowhere from inside.
+        """
+        if not self.remote:
+            return
+        command = self.command("psql", ["-X", "-q", "-A", "-t", "--no-password", "--command=SELECT 1"], info)
+        status, _, said = process.run(command.argv, env=command.env, input=command.preamble, check=False)
+        if status == 0:
+            return
+        inside = f"{self.host or 'its own default (a local socket)'}, port {self.port or 'its own default'}"
+        raise ServerUnreachable(
+            address=f"{info.address} through {self.place}",
+            reason=f"from inside, psql tried {inside}: {said}",
+            hint="Set tools.exec_host and tools.exec_port to the server's address as seen from inside the container;"
+            " the URL's host and port are for this side only.",
+        )
 
     def _words(self, tool: str) -> tuple[str, ...]:
         return (str(self.bindir / tool),) if self.bindir is not None else (*self.prefix, tool)

@@ -143,7 +143,7 @@ def test_between_any_two_steps_of_publishing(desk: Desk) -> None:
 @pytest.mark.parametrize("whom", ["process", "group"])
 def test_asked_to_end(big: Desk, number: signal.Signals, whom: str) -> None:
     child = big.spawn("backup", "--json")
-    wait_until(lambda: big.ask(DUMPING))
+    wait_until(lambda: big.ask(f"{DUMPING} and application_name like 'naap_ops pg_dump {child.pid}@%'"))
     (os.kill if whom == "process" else os.killpg)(child.pid, number)
     out, err = child.communicate(timeout=60)
     assert child.returncode == 130, err
@@ -158,7 +158,7 @@ def test_asked_to_end(big: Desk, number: signal.Signals, whom: str) -> None:
 
 def test_nohup_is_respected(big: Desk) -> None:
     child = big.spawn("backup", argv0=("nohup", PROGRAM))
-    wait_until(lambda: big.ask(DUMPING))
+    wait_until(lambda: big.ask(f"{DUMPING} and application_name like 'naap_ops pg_dump {child.pid}@%'"))
     os.killpg(child.pid, signal.SIGHUP)
     _, err = child.communicate(timeout=120)
     assert child.returncode == 0, err

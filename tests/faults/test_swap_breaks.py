@@ -6,11 +6,13 @@ import os
 import signal
 import subprocess
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from naap_ops.postgres.scratch import ScratchServer
+from naap_ops.postgres.session import connect
 from tests import restored
 from tests.conftest import Servers
 from tests.desk import Desk, wait_until
@@ -64,20 +66,23 @@ def end_sessions(desk: Desk, condition: str) -> None:
 
 
 KILLS = [
-    ("1", signal.SIGKILL),
-    ("2", signal.SIGTERM),
-    pytest.param("2", signal.SIGKILL, marks=pytest.mark.long),  # its workers go on, and are waited for
+    ("1", "leader", signal.SIGKILL),
+    ("2", "leader", signal.SIGTERM),
+    ("2", "leader", signal.SIGKILL),  # its workers go on, and hold its standard error open
+    ("2", "worker", signal.SIGKILL),
 ]
 
 
-@pytest.mark.parametrize(("jobs", "number"), KILLS)
-def test_pg_restore_killed(desk: Desk, jobs: str, number: signal.Signals) -> None:
+@pytest.mark.parametrize(("jobs", "whom", "number"), KILLS)
+def test_pg_restore_killed(desk: Desk, jobs: str, whom: str, number: signal.Signals) -> None:
     assert desk.info is not None
     with restored.load_held(desk.info):
         child = desk.spawn(*WORDS, f"--jobs={jobs}")
         wait_until(lambda: restored.loading(desk.info))  # type: ignore[arg-type]
-        [tool] = [pid for pid in _descendants(child.pid) if _name(pid) == "pg_restore" and _name(_parent(pid)) != "pg_restore"]
-        os.kill(tool, number)
+        tools = [pid for pid in _descendants(child.pid) if _name(pid) == "pg_restore"]
+        chosen = [pid for pid in tools if (_name(_parent(pid)) == "pg_restore") == (whom == "worker")]
+        for pid in chosen:
+            os.kill(pid, number)
         code, err = ended(child)
         assert code == 20, err
         assert "pg_restore" in err
@@ -134,6 +139,21 @@ def test_the_swapping_session_is_ended(desk: Desk) -> None:
         code, err = ended(child)
         assert code in (4, 17), err
     assert_as_before(desk)
+
+
+def test_clients_get_in_while_it_waits_for_somebody_elses_lock(desk: Desk) -> None:
+    """New connections queue behind the rename: were it to wait for its whole patience, so would they."""
+    assert desk.info is not None
+    with restored.swap_held(desk.info) as holder:
+        child = desk.spawn(*WORDS, environ=PATIENCE)
+        for _ in range(3):
+            wait_until(lambda: restored.swapping(desk.info), poll=0.002)  # type: ignore[arg-type]
+            with closing(connect(desk.info.with_params(connect_timeout="20"))) as client:
+                assert client.execute("select w from word").fetchone() == ("new",)
+        holder.rollback()
+        code, err = ended(child)
+    assert code == 0, err
+    assert desk.ask("select w from word") == "old"
 
 
 def test_the_watching_session_is_ended(desk: Desk) -> None:

@@ -6,13 +6,14 @@ import contextlib
 import dataclasses
 import secrets
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
 
 from naap_ops import clock
 from naap_ops.backup import retention
+from naap_ops.backup.drill import Drill, drill
 from naap_ops.backup.engines.base import choose_compression
 from naap_ops.backup.manifest import Manifest
 from naap_ops.backup.proving import lent_roles
@@ -25,11 +26,13 @@ from naap_ops.config import patterns
 from naap_ops.config.sources import Loaded, load
 from naap_ops.errors import BackupDamaged, ConfigurationError, ToolMismatch, ToolMissing, UsageError
 from naap_ops.events import Events
+from naap_ops.listeners.delivery import Audience
 from naap_ops.postgres.conninfo import ConnInfo, resolve
 from naap_ops.postgres.databases import create, drop, properties
 from naap_ops.postgres.scratch import ScratchServer
 from naap_ops.postgres.session import Connection, ServerInfo, connect, maintenance, server_info
 from naap_ops.postgres.tools import Toolset, find_tools, installations, server_bindir
+from naap_ops.storage.age import AgeStorage
 from naap_ops.storage.registry import open_storage
 
 # A plain script is loaded in one transaction, which locks every table and index it makes.
@@ -61,7 +64,23 @@ class App:
     @cached_property
     def repository(self) -> Repository:
         """Where backups live."""
-        return Repository(open_storage(self.loaded.settings.repository, base=self.loaded.cwd))
+        return self.open_repository()
+
+    def open_repository(self) -> Repository:
+        """The same by a connection of its own, for another thread."""
+        settings = self.loaded.settings
+        storage = open_storage(settings.repository, settings, base=self.loaded.cwd)
+        keys = settings.encryption
+        return Repository(AgeStorage(storage, keys.recipients, keys.identity_file))
+
+    def listen(self, tell: Callable[[str], None]) -> Audience:
+        """Have everybody whom the settings name hear the events. ``tell`` prints what goes wrong with them."""
+        from naap_ops.listeners.wiring import audience
+
+        where = self.loaded.settings.repository
+        found = audience(self.loaded.settings, where if "://" in where else str(self.loaded.cwd / where), tell)
+        found.subscribe(self.events)
+        return found
 
     # --- the database ---------------------------------------------------------------------------------------------
 
@@ -78,7 +97,17 @@ class App:
             name = connection.info.dbname
         tools = find_tools(server.major, self.loaded.settings.tools)
         tools.check(info)
-        return Target(choice.alias or name, info if info.dbname else info.with_dbname(name), server, tools)
+        info = info if info.dbname else info.with_dbname(name)
+        tools.reach(info)
+        return Target(choice.alias or name, info, server, tools)
+
+    def schemas(self, database: str | None, kind: str) -> list[str]:
+        """The schemas of the ``tenants`` or ``plugins`` that the database has now."""
+        choice = self.loaded.database(database)
+        pattern = {"tenants": choice.tenant_schemas, "plugins": choice.plugin_schemas}[kind]
+        with connect(resolve(choice)) as connection:
+            names = connection.execute("select nspname from pg_catalog.pg_namespace").fetchall()
+        return patterns.matching(pattern, [name for (name,) in names])
 
     def alias(self, database: str | None) -> str | None:
         """The repository's name for ``--database``; the only one there is when none is given, None when that is unknown."""
@@ -139,6 +168,11 @@ class App:
         """Check a backup at ``grade`` and record the outcome beside it."""
         tools = None if grade == "hash" else self._readers(backup.sound)
         return verify(backup, grade, tools, self._scratch, jobs=self.loaded.settings.restore.jobs)
+
+    def drill(self, backup: Backup) -> Drill:
+        """Restore a backup into a scratch database, ask it the questions of the settings, and record the outcome beside it."""
+        settings = self.loaded.settings
+        return drill(backup, self._readers(backup.sound), self._scratch, settings.drill.checks, jobs=settings.restore.jobs)
 
     def _readers(self, manifest: Manifest) -> Toolset | None:
         """Tools that can read the archive: those of its major, else of a newer one. A plain script needs none."""

@@ -141,6 +141,13 @@ class BackupNotFound(OpsError):
     hint = "`invoke backup.list` shows what is there."
 
 
+class PartNotFound(BackupNotFound):
+    """The backup is there, the schema or table is not in it. Fields: ``id``, ``part``, ``hint``."""
+
+    message = "backup {id} holds no {part}"
+    hint = "`invoke backup.show {id}` lists what is in it."
+
+
 class BackupAmbiguous(OpsError):
     exit_code = 12
     name = "ambiguous"
@@ -177,7 +184,8 @@ class Blocked(OpsError):
     name = "blocked"
     message = "{what} gave up waiting: {blockers}"
     hint = (
-        "End the blocking session (select pg_terminate_backend(pid)) or try again later; --lock-wait-timeout sets the patience."
+        "End the blocking session (select pg_terminate_backend(pid)) or try again later. How long is waited: a backup's"
+        " --lock-wait-timeout, a restore's setting restore.lock_timeout."
     )
 
 

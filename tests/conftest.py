@@ -27,6 +27,8 @@ from naap_ops.postgres.conninfo import ConnInfo
 from naap_ops.postgres.scratch import ScratchServer
 from naap_ops.postgres.session import connect
 from naap_ops.postgres.tools import installations
+from tests.desk import end_spawned
+from tests.s3server import WeedServer
 
 DEFAULT_MAJOR = 16
 TLS_MAJORS = (17, 15)  # of those the tests know, these are built with OpenSSL
@@ -90,10 +92,26 @@ def _slot(stack: ExitStack) -> Path:
     raise AssertionError
 
 
+@pytest.fixture(autouse=True)
+def _spawned_end_with_their_test() -> Iterator[None]:
+    yield
+    end_spawned()
+
+
 @pytest.fixture(scope="session")
 def servers() -> Iterator[Servers]:
     with ExitStack() as stack:
         yield Servers(_slot(stack), stack)
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[WeedServer]:
+    """A real S3 store, SeaweedFS, running. Tests that stop it start it again."""
+    with ExitStack() as stack:
+        server = WeedServer(_slot(stack) / "weed")
+        stack.callback(server.stop)
+        server.start()
+        yield server
 
 
 @pytest.fixture

@@ -5,10 +5,12 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Self
 
 from naap_ops.errors import BackupDamaged, NewerFormat
+from naap_ops.storage.base import StoredFile
 
 VERSION = 1
 _Json = bytes  # the class below has a field of that name
@@ -19,11 +21,22 @@ GRADES = ("none", "hash", "read", "restore")
 
 @dataclass(frozen=True)
 class FileFact:
-    """One file of the backup: path relative to it, bytes, hex SHA-256."""
+    """One file of the backup: path relative to it, bytes, hex SHA-256. ``stored``: the same of the encrypted file, if it is."""
 
     path: str
     bytes: int
     sha256: str
+    stored: StoredFile | None = None
+
+    @classmethod
+    def from_json(cls, raw: dict[str, Any]) -> Self:
+        values = _known(cls, raw)
+        stored = values.get("stored")
+        return cls(**{**values, "stored": StoredFile(**_known(StoredFile, stored)) if stored else None})
+
+    def as_json(self) -> dict[str, Any]:
+        """Without what is not so."""
+        return {name: value for name, value in dataclasses.asdict(self).items() if value is not None}
 
 
 @dataclass(frozen=True)
@@ -32,6 +45,7 @@ class TableFact:
 
     ``rows`` is exact as of the snapshot, None when its rows are not in the backup. ``file`` is its data file (directory format
     only), ``objects`` the ``catalog:oid`` pairs of what belongs to it (indexes, constraints, sequences, ...).
+    ``partitioned``: its rows are in its partitions, which are tables of their own (False in manifests of 0.1.0 and older too).
     """
 
     schema: str
@@ -41,6 +55,7 @@ class TableFact:
     rows: int | None
     file: str | None = None
     objects: list[str] = field(default_factory=list)
+    partitioned: bool = False
 
     @property
     def qualified(self) -> str:
@@ -96,12 +111,13 @@ class Manifest:
     files: list[FileFact]
     verified: dict[str, str]
     structure: str | None = None
+    encryption: dict[str, Any] | None = None
     manifest_version: int = VERSION
     toolkit: str = ""
 
     def to_json(self) -> _Json:
         """Indented for people, keys in the order of the fields, and last a checksum of all the rest."""
-        values = dataclasses.asdict(self)
+        values = {**dataclasses.asdict(self), "files": [file.as_json() for file in self.files]}
         return (json.dumps({**values, "checksum": _checksum(values)}, indent=1, ensure_ascii=False) + "\n").encode()
 
     @classmethod
@@ -121,7 +137,7 @@ class Manifest:
             values = _known(cls, raw)
             values["scope"] = Scope(**_known(Scope, raw["scope"]))
             values["tables"] = [TableFact(**_known(TableFact, table)) for table in raw["tables"]]
-            values["files"] = [FileFact(**_known(FileFact, file)) for file in raw["files"]]
+            values["files"] = [FileFact.from_json(file) for file in raw["files"]]
             for name in ("database", "server", "tools", "verified"):
                 _known(dict, raw[name])
             manifest = cls(**values)
@@ -131,8 +147,17 @@ class Manifest:
             raise BackupDamaged(id=id, problems=f"its manifest is that of {manifest.id}")
         return manifest
 
+    @property
+    def table_count(self) -> int:
+        return counted(self.tables)
+
     def table(self, schema: str, name: str) -> TableFact | None:
         return next((t for t in self.tables if t.schema == schema and t.name == name), None)
+
+
+def counted(tables: Sequence[TableFact]) -> int:
+    """How many tables, as people count them: those with rows in the backup; without any, those that can hold some."""
+    return sum(t.rows is not None for t in tables) or sum(not t.partitioned for t in tables)
 
 
 def _known(kind: type, raw: Any) -> dict[str, Any]:

@@ -9,7 +9,7 @@ import hashlib
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import cast
 
 from naap_ops.backup.copytext import DataFileCounter
@@ -52,21 +52,40 @@ def read_file(path: Path, *, content: bool, sync: bool = False) -> Reading:
 
 def read_stream(path: Path, consume: Callable[[bytes], None] | None, *, sync: bool = False) -> Reading:
     """Hash ``path`` and hand its decompressed content to ``consume`` piece by piece (None: hash only). Raises Unreadable."""
-    digest = hashlib.sha256()
-    size = 0
-    expand = _expander(path) if consume else None
+    passing = Passing(path.name, consume)
     with open(path, "rb", buffering=0) as file:
         while piece := file.read(_READ):
-            digest.update(piece)
-            size += len(piece)
-            if expand is not None and consume is not None:
-                for text in filter(None, expand.feed(piece)):  # the head of a frame expands to nothing
-                    consume(text)
-        if expand is not None:
-            expand.finish()
+            passing.feed(piece)
+        reading = passing.finish()
         if sync:
             os.fsync(file.fileno())
-    return Reading(size, digest.hexdigest(), None)
+    return reading
+
+
+class Passing:
+    """Bytes of a file as they come by: hashed, and their decompressed content handed to ``consume`` (None: hash only).
+
+    ``name`` tells the compression by its suffix. Raises Unreadable.
+    """
+
+    def __init__(self, name: str, consume: Callable[[bytes], None] | None) -> None:
+        self._digest = hashlib.sha256()
+        self._bytes = 0
+        self._consume = consume
+        self._expand = _expander(name) if consume else None
+
+    def feed(self, piece: bytes) -> None:
+        self._digest.update(piece)
+        self._bytes += len(piece)
+        if self._expand is not None and self._consume is not None:
+            for text in filter(None, self._expand.feed(piece)):  # the head of a frame expands to nothing
+                self._consume(text)
+
+    def finish(self) -> Reading:
+        """The end. Raises Unreadable when the content should go on."""
+        if self._expand is not None:
+            self._expand.finish()
+        return Reading(self._bytes, self._digest.hexdigest(), None)
 
 
 def _ignore(_: bytes) -> None:
@@ -90,10 +109,10 @@ class _Plain:
 class _Gzip:
     """gzip by ISA-L, which is three times as fast as zlib; it checks the CRC and the length of the trailer."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, name: str) -> None:
         from isal import isal_zlib
 
-        self._path = path
+        self._name = name
         self._error = cast(type[Exception], isal_zlib.error)
         self._stream = isal_zlib.decompressobj(wbits=31)
 
@@ -101,44 +120,44 @@ class _Gzip:
         try:
             while piece:
                 if self._stream.eof:
-                    raise Unreadable(detail=f"{self._path.name} goes on after its end")
+                    raise Unreadable(detail=f"{self._name} goes on after its end")
                 yield self._stream.decompress(piece, _EXPANDED)
                 piece = self._stream.unconsumed_tail or self._stream.unused_data
         except self._error as error:
-            raise Unreadable(detail=f"{self._path.name} does not decompress: {error}") from None
+            raise Unreadable(detail=f"{self._name} does not decompress: {error}") from None
 
     def finish(self) -> None:
         if not self._stream.eof:
-            raise Unreadable(detail=f"{self._path.name} is cut short")
+            raise Unreadable(detail=f"{self._name} is cut short")
 
 
 class _Zstd:
     """zstd frames. pg_dump writes them without a content checksum: the hash in the manifest is what finds a flipped bit."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, name: str) -> None:
         import zstandard
 
-        self._path = path
+        self._name = name
         self._error = zstandard.ZstdError
         self._stream = zstandard.ZstdDecompressor().decompressobj(write_size=_EXPANDED, read_across_frames=False)
 
     def feed(self, piece: bytes) -> Iterator[bytes]:
         if self._stream.eof:
-            raise Unreadable(detail=f"{self._path.name} goes on after its end")
+            raise Unreadable(detail=f"{self._name} goes on after its end")
         try:
             for start in range(0, len(piece), _ZSTD_STEP):
                 yield self._stream.decompress(piece[start : start + _ZSTD_STEP])
         except self._error as error:
-            raise Unreadable(detail=f"{self._path.name} does not decompress: {error}") from None
+            raise Unreadable(detail=f"{self._name} does not decompress: {error}") from None
         if self._stream.unused_data:
-            raise Unreadable(detail=f"{self._path.name} goes on after its end")
+            raise Unreadable(detail=f"{self._name} goes on after its end")
 
     def finish(self) -> None:
         if not self._stream.eof:
-            raise Unreadable(detail=f"{self._path.name} is cut short")
+            raise Unreadable(detail=f"{self._name} is cut short")
 
 
-def _expander(path: Path) -> _Plain | _Gzip | _Zstd:
-    makers: dict[str, Callable[[Path], _Plain | _Gzip | _Zstd]] = {".gz": _Gzip, ".zst": _Zstd}
-    maker = makers.get(path.suffix)
-    return maker(path) if maker else _Plain()
+def _expander(name: str) -> _Plain | _Gzip | _Zstd:
+    makers: dict[str, Callable[[str], _Plain | _Gzip | _Zstd]] = {".gz": _Gzip, ".zst": _Zstd}
+    maker = makers.get(PurePath(name).suffix)
+    return maker(name) if maker else _Plain()

@@ -43,7 +43,7 @@ def folder_of(alias: str) -> str:
 
 @dataclass(frozen=True)
 class Record:
-    """A later fact: ``what`` is ``verified``, ``failed``, ``kept`` or ``released``; ``data`` what goes with it."""
+    """A later fact: ``what`` is ``verified``, ``failed``, ``drilled``, ``kept`` or ``released``; ``data`` what goes with it."""
 
     at: str
     what: str
@@ -125,6 +125,11 @@ class Backup:
         """Pinned by ``backup.keep``."""
         pins = [r for r in self.records if r.what in ("kept", "released")]
         return bool(pins) and pins[-1].what == "kept"
+
+    @property
+    def drilled(self) -> Record | None:
+        """The last drill."""
+        return next((r for r in reversed(self.records) if r.what == "drilled"), None)
 
     @property
     def group(self) -> tuple[str, str, str, str]:

@@ -72,7 +72,7 @@ def take(request: BackupRequest, source: Source, repository: Repository, events:
         id = new_id(started)
         staging = repository.begin(request.alias, id)
         try:
-            archive = _dump(request, source, sessions, facts, plan, staging.path, events)
+            archive = _dump(request, source, sessions, facts, plan, staging, events)
             _demand_rows(request, source, plan, archive)
             manifest = _manifest(request, source, facts, plan, archive, id, started)
             manifest = _finish(manifest, staging, clock.monotonic() - began)
@@ -101,13 +101,14 @@ def _in_scope(scope: Scope, facts: Facts) -> list[Table]:
 
 
 def _dump(
-    request: BackupRequest, source: Source, sessions: Sessions, facts: Facts, plan: Plan, folder: Path, events: Events
+    request: BackupRequest, source: Source, sessions: Sessions, facts: Facts, plan: Plan, staging: Staging, events: Events
 ) -> ArchiveFacts:
     waiting = application_name("pg_dump")
     job = DumpJob(
         tools=source.tools,
-        info=source.info.with_params(application_name=waiting),
-        folder=folder,
+        # Its first query comes before it lifts the timeouts that the role or the database have.
+        info=source.info.with_params(application_name=waiting).with_settings({"statement_timeout": "0"}),
+        staging=staging,
         archive=plan.archive,
         snapshot=facts.snapshot,
         kind=request.kind,
@@ -116,10 +117,11 @@ def _dump(
         jobs=request.jobs,
         lock_wait_timeout=request.lock_wait_timeout,
         tables=facts.tables,
+        size=facts.database["bytes"],
         events=events,
     )
     with ThreadPoolExecutor(1) as beside, sessions.watch(waiting) as watch:
-        globals_sql = beside.submit(_globals, source, folder, request.lock_wait_timeout)
+        globals_sql = beside.submit(_globals, source, staging.path, request.lock_wait_timeout)
         try:
             archive = engine(request.format).dump(job)
             if needs_structure(request.kind, plan.scope):
@@ -127,7 +129,7 @@ def _dump(
                 archive.readings |= _custom().dump(structure).readings
             globals_sql.result()
         except CommandFailed as error:
-            raise _explained(error, folder, source, watch) from error
+            raise _explained(error, staging.path, source, watch) from error
     return archive
 
 
@@ -195,6 +197,7 @@ def _manifest(
             rows=archive.rows.get(t.oid),
             file=archive.data_files.get(t.oid),
             objects=facts.belongings.get(t.oid, []),
+            partitioned=t.kind == "p",
         )
         for t in facts.tables
         if t.oid in archive.rows or t.oid in archive.structure
@@ -241,13 +244,15 @@ def _manifest(
 
 def _finish(manifest: Manifest, staging: Staging, seconds: float) -> Manifest:
     """Add the files beside the archive and the totals."""
+    beside = [_fact(staging.path, GLOBALS)]
+    stored = staging.settle()
+    encryption = {"method": "age", "recipients": list(staging.recipients)} if staging.recipients else None
+    manifest = dataclasses.replace(manifest, encryption=encryption)
     guide = resources.render("runbooks", "restore_without_toolkit.md.j2", m=manifest, quoted=_shell_quoted)
-    files.write_durably(staging.path / GUIDE, guide.encode())
-    beside = [_fact(staging.path, name) for name in (GLOBALS, GUIDE)]
+    beside.append(_write(staging, GUIDE, guide.encode()))
     everything = sorted([*manifest.files, *beside], key=lambda f: f.path)
-    sums = "".join(f"{f.sha256}  {f.path}\n" for f in everything)
-    files.write_durably(staging.path / SUMS, sums.encode())
-    everything.append(_fact(staging.path, SUMS))
+    everything = [dataclasses.replace(f, stored=stored.get(f.path)) for f in everything]
+    everything.append(_write(staging, SUMS, sums(everything).encode()))
     return dataclasses.replace(
         manifest,
         files=everything,
@@ -255,6 +260,18 @@ def _finish(manifest: Manifest, staging: Staging, seconds: float) -> Manifest:
         seconds=round(seconds, 3),
         finished_at=clock.iso(),
     )
+
+
+def sums(everything: Sequence[FileFact]) -> str:
+    """For ``sha256sum -c``: the files as they are stored."""
+    return "".join(f"{(f.stored or f).sha256}  {(f.stored or f).path}\n" for f in everything)
+
+
+def _write(staging: Staging, name: str, content: bytes) -> FileFact:
+    files.write_durably(staging.path / name, content)
+    fact = _fact(staging.path, name)
+    staging.complete(name, fact.sha256)
+    return fact
 
 
 def _fact(folder: Path, name: str) -> FileFact:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
@@ -19,7 +19,7 @@ from naap_ops.backup.engines.base import ArchiveFacts, ReadJob
 from naap_ops.backup.manifest import FileFact, Manifest
 from naap_ops.backup.reading import read_file
 from naap_ops.backup.repository import Backup
-from naap_ops.backup.take import SUMS
+from naap_ops.backup.take import SUMS, sums
 from naap_ops.errors import BackupDamaged, CommandFailed, OpsError, StorageError
 
 if TYPE_CHECKING:
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 # Gives an empty scratch database of the manifest's major, and the tools for it, for the length of the block.
 Scratch = Callable[[Manifest], AbstractContextManager[tuple["ConnInfo", "Toolset"]]]
+# Problems of a loaded database.
+Ask = Callable[["ConnInfo"], Iterable[str]]
 
 _READERS = 2
 
@@ -51,12 +53,20 @@ class Report:
 
 
 def verify(
-    backup: Backup, grade: str, tools: Toolset | None, scratch: Scratch | None, *, jobs: int, record: bool = True
+    backup: Backup,
+    grade: str,
+    tools: Toolset | None,
+    scratch: Scratch | None,
+    *,
+    jobs: int,
+    record: bool = True,
+    ask: Ask | None = None,
 ) -> Report:
     """Check ``backup`` at ``grade`` and add a ``verified`` or ``failed`` record to it.
 
     ``tools`` (grade read and up) must be able to read the archive; ``scratch`` is needed for grade restore. Problems are in
-    the report; what could not be done at all (no tools, no scratch server) is raised, and leaves no record.
+    the report; what could not be done at all (no tools, no scratch server) is raised, and leaves no record. ``ask`` looks at
+    the database that grade restore has loaded, and yields what is wrong with it.
     """
     began = clock.monotonic()
     manifest = backup.sound
@@ -68,14 +78,14 @@ def verify(
             rows, problems = _read(folder, manifest, tools, jobs)
         if not problems and grade == "restore":
             assert scratch is not None
-            rows, problems = _restore(folder, manifest, scratch, jobs)
+            rows, problems = _restore(folder, manifest, scratch, jobs, ask)
     report = Report(
         id=backup.id,
         grade=grade,
         seconds=round(clock.monotonic() - began, 3),
         files=len(manifest.files),
         bytes=manifest.bytes,
-        tables=len(manifest.tables),
+        tables=manifest.table_count,
         rows=rows,
         problems=problems,
     )
@@ -126,7 +136,7 @@ def _extra(folder: Path, manifest: Manifest) -> Iterator[str]:
 
 def _sums(manifest: Manifest) -> Iterator[str]:
     """``SHA256SUMS`` must agree with the manifest: someone without this toolkit relies on it."""
-    expected = "".join(f"{f.sha256}  {f.path}\n" for f in manifest.files if f.path != SUMS)
+    expected = sums([f for f in manifest.files if f.path != SUMS])
     listed = next((f for f in manifest.files if f.path == SUMS), None)
     if listed is None or hashlib.sha256(expected.encode()).hexdigest() != listed.sha256:
         yield f"{SUMS} and the manifest disagree"
@@ -157,15 +167,16 @@ def _row_problems(manifest: Manifest, facts: ArchiveFacts) -> Iterator[str]:
             yield f"{table.qualified} holds {found} rows in the archive, {table.rows} by the manifest"
 
 
-def _restore(folder: Path, manifest: Manifest, scratch: Scratch, jobs: int) -> tuple[int, list[str]]:
-    """Load it into a scratch database and count every table there."""
+def _restore(folder: Path, manifest: Manifest, scratch: Scratch, jobs: int, ask: Ask | None) -> tuple[int, list[str]]:
+    """Load it into a scratch database, count every table there, and ask what else is to be asked."""
     from naap_ops.backup.loading import check_rows
     from naap_ops.backup.proving import prove_load
 
     with scratch(manifest) as (info, tools):
         try:
             prove_load(folder, manifest, tools, info, jobs=jobs)
-            return check_rows(manifest, info, jobs), []
+            rows = check_rows(manifest, info, jobs)
+            return rows, list(ask(info)) if ask else []
         except CommandFailed as error:
             return 0, [f"it does not load: {_said(error)}"]
         except BackupDamaged as error:

@@ -25,6 +25,18 @@ _SWITCHES = frozenset({"NAAP_OPS_DEBUG"})
 _SERVICE_LINK = re.compile(r"NAAP_OPS_(SERVICE_HOST|SERVICE_PORT\w*|PORT|PORT_\d\w*)")
 # Flags whose name is not the setting's last word.
 _FLAGS = {"repository": "--repo", "database_url": "--url"}
+# Settings that are paths.
+_PATHS: tuple[Address, ...] = (
+    ("repository",),
+    ("env_files",),
+    ("tools", "bindir"),
+    ("notify", "state"),
+    ("log", "file"),
+    ("metrics", "textfile_dir"),
+    ("staging",),
+    ("s3", "ca_bundle"),
+    ("encryption", "identity_file"),
+)
 
 
 @dataclass
@@ -115,7 +127,7 @@ def _table(path: Path, name: str) -> dict[str, Any] | None:
 
 def rebase(layer: Layer, folder: Path, cwd: Path) -> None:
     """Have the paths of ``layer`` count from ``folder``. ``tools.bindir`` becomes absolute in any case."""
-    for address in (("repository",), ("env_files",), ("tools", "bindir")):
+    for address in _PATHS:
         value = layer.values.get(address)
         if folder == cwd and address != ("tools", "bindir"):
             continue

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from naap_ops.errors import ConfigurationError, UsageError
 
 
@@ -10,6 +12,13 @@ def checked(pattern: str) -> str:
     if pattern.count("*") != 1:
         raise ValueError(f"{pattern!r} must hold exactly one '*', the place of the tenant's or plugin's own name")
     return pattern
+
+
+def matching(pattern: str, schemas: Iterable[str]) -> list[str]:
+    """Those of ``schemas`` that the pattern stands for, sorted."""
+    before, _, after = pattern.partition("*")
+    least = len(before) + len(after)
+    return sorted(name for name in schemas if len(name) > least and name.startswith(before) and name.endswith(after))
 
 
 def schema_for(pattern: str, slug: str) -> str:

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, StringConstraints, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-from naap_ops.config import duration, patterns
+from naap_ops.config import duration, patterns, weburl
 
 PREFIX = "NAAP_OPS_"
 DELIMITER = "__"
@@ -39,6 +39,7 @@ Count = Annotated[int, BeforeValidator(_number), Field(ge=0)]
 Duration = Annotated[timedelta, BeforeValidator(duration.parse), PlainSerializer(duration.text, when_used="json")]
 Pattern = Annotated[str, BeforeValidator(lambda value: patterns.checked(value) if isinstance(value, str) else value)]
 Url = Annotated[str | None, Field(repr=False)]
+WebUrl = Annotated[str | None, BeforeValidator(weburl.checked), Field(repr=False)]
 
 
 class _Section(BaseModel):
@@ -84,6 +85,110 @@ class RetentionSettings(_Section):
     max_age: Duration = timedelta(hours=48)
 
 
+class CheckSettings(_Section):
+    """When `check` warns and when it cries. ``size_change`` is in percent; ``drill_age`` None: drills are not demanded."""
+
+    warn_age: Duration = timedelta(hours=26)
+    crit_age: Duration = timedelta(hours=48)
+    size_change: Count = 50
+    drill_age: Duration | None = None
+
+
+class PingSettings(_Section):
+    """Per job the URL that is told that it began, and how it ended. ``{database}`` in it is the database's name."""
+
+    snapshot: WebUrl = None
+    backup: WebUrl = None
+    restore: WebUrl = None
+    prune: WebUrl = None
+    verify: WebUrl = None
+    drill: WebUrl = None
+    check: WebUrl = None
+
+
+class NotifySettings(_Section):
+    """Who is told of outcomes, and of which. ``urls`` are apprise's; ``state`` is the folder that remembers what is failing."""
+
+    urls: Annotated[Words, Field(repr=False)] = []
+    when: Annotated[list[Literal["failure", "recovery", "always"]], BeforeValidator(_words)] = ["failure", "recovery"]
+    ping: PingSettings = PingSettings()
+    timeout: Annotated[Duration, Field(gt=timedelta(), le=timedelta(minutes=5))] = timedelta(seconds=10)
+    state: Path | None = None
+
+
+class LogSettings(_Section):
+    """JSON lines of what happened, one per event: to a file, to stderr, or both."""
+
+    file: Path | None = None
+    stderr: bool = False
+
+
+class MetricsSettings(_Section):
+    """The folder of node_exporter's textfile collector, into which metrics are written."""
+
+    textfile_dir: Path | None = None
+
+
+class CheckQuery(_Section):
+    """A question to a restored database: ``query`` must give ``expect``, the first column of its first row as text.
+
+    A text alone is a query whose answer must be true.
+    """
+
+    query: Text
+    expect: str = "t"
+    name: Text | None = None
+
+
+class DrillSettings(_Section):
+    """What `drill` asks of the restored database, beside counting every table's rows."""
+
+    checks: list[
+        Annotated[CheckQuery, BeforeValidator(lambda value: {"query": value} if isinstance(value, str) else value)]
+    ] = []
+
+
+class EncryptionSettings(_Section):
+    """age keys. ``recipients`` are public keys (``age1...``, ``ssh-ed25519 ...``): with one or more, every backup is encrypted.
+
+    ``identity_file`` holds the secret key, and belongs only where one restores.
+    """
+
+    recipients: Words = []
+    identity_file: Path | None = None
+
+
+class S3Settings(_Section):
+    """How an `s3://bucket/prefix` is reached and written. Keys come from the chain that AWS tools use, never from here."""
+
+    endpoint: Text | None = None
+    region: Text | None = None
+    profile: Text | None = None
+    path_style: Literal["auto", "always", "never"] = "auto"
+    ca_bundle: Path | None = None
+    jobs: Jobs = 8
+    max_parts: Annotated[int, BeforeValidator(_number), Field(ge=1, le=10_000)] = 10_000
+    checksums: Literal["auto", "sha256", "when_required"] = "auto"
+    read_back: Literal["auto", "all", "sample", "none"] = "auto"
+    sse: Literal["AES256", "aws:kms"] | None = None
+    kms_key_id: Text | None = None
+    storage_class: Text | None = None
+    tags: Annotated[list[Annotated[str, StringConstraints(pattern=r"^[^=]+=.*$")]], BeforeValidator(_words)] = []
+    object_lock: Literal["governance", "compliance"] | None = None
+    lock_days: Annotated[int, BeforeValidator(_number), Field(ge=1)] | None = None
+    connect_timeout: Duration = timedelta(seconds=10)
+    read_timeout: Duration = timedelta(seconds=60)
+    attempts: Annotated[int, BeforeValidator(_number), Field(ge=1)] = 5
+
+    @model_validator(mode="after")
+    def _belong_together(self) -> S3Settings:
+        if (self.object_lock is None) != (self.lock_days is None):
+            raise ValueError("object_lock and lock_days are wanted together")
+        if self.kms_key_id is not None and self.sse != "aws:kms":
+            raise ValueError('kms_key_id is wanted with sse = "aws:kms" only')
+        return self
+
+
 class DatabaseSettings(_Section):
     """One database by name: a URL, or the variable that holds it; patterns where they differ from the general ones."""
 
@@ -114,6 +219,7 @@ class Settings(BaseSettings):
     repository: Text = "./backups"
     database_url: Url = None
     scratch_url: Url = None
+    staging: Path | None = None
     tenant_schemas: Pattern = "tenant_*"
     plugin_schemas: Pattern = "plugin_*"
     env_files: Words = [".env", "prisma/.env", "packages/database/.env", "packages/db/.env", "apps/backend/.env"]
@@ -122,6 +228,13 @@ class Settings(BaseSettings):
     backup: BackupSettings = BackupSettings()
     restore: RestoreSettings = RestoreSettings()
     retention: RetentionSettings = RetentionSettings()
+    check: CheckSettings = CheckSettings()
+    s3: S3Settings = S3Settings()
+    encryption: EncryptionSettings = EncryptionSettings()
+    drill: DrillSettings = DrillSettings()
+    notify: NotifySettings = NotifySettings()
+    log: LogSettings = LogSettings()
+    metrics: MetricsSettings = MetricsSettings()
 
     @classmethod
     def settings_customise_sources(

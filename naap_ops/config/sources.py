@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from naap_ops.config import choice, dsn, envfiles, layers
+from naap_ops.config import choice, dsn, envfiles, layers, weburl
 from naap_ops.config.choice import Candidate, DatabaseChoice
 from naap_ops.config.envfiles import EnvFile
 from naap_ops.config.layers import Address, Layer
@@ -33,7 +33,7 @@ class Loaded:
     def table(self) -> dict[str, dict[str, Any]]:
         """``{dotted name: {"value", "source"}}``, JSON-ready, secrets masked."""
         return {
-            ".".join(address): {"value": safe(address[-1], value), "source": self.sources.get(".".join(address), "default")}
+            ".".join(address): {"value": safe(address, value), "source": self.sources.get(".".join(address), "default")}
             for address, value in _leaves(self.settings.model_dump(mode="json"))
         }
 
@@ -167,6 +167,8 @@ def _register(settings: Settings) -> None:
     urls = [settings.database_url, settings.scratch_url, *(each.url for each in settings.databases.values())]
     for url in filter(None, urls):
         dsn.register_secrets(url)
+    for url in (*settings.notify.urls, *filter(None, settings.notify.ping.model_dump().values())):
+        weburl.register_secrets(url)
 
 
 def _leaves(tree: Mapping[str, Any], above: Address = ()) -> list[tuple[Address, Any]]:

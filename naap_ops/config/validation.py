@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from naap_ops import redact
-from naap_ops.config import dsn
+from naap_ops.config import dsn, weburl
 from naap_ops.config.layers import Address, Layer
 from naap_ops.config.settings import DatabaseSettings, Settings
 from naap_ops.errors import ConfigurationError, UsageError
@@ -41,16 +41,19 @@ def _told(error: Any, merged: Layer) -> str:
     if error["type"] == "extra_forbidden":
         return f"unknown setting {name} ({place}): {_nearest(address)}"
     value = merged.values.get(address)
-    shown = f" = {safe(address[-1], value)!r}" if isinstance(value, (str, int, float)) else ""
+    shown = f" = {safe(address, value)!r}" if isinstance(value, (str, int, float)) else ""
     return f"{name}{shown} ({place}): {error['msg'].removeprefix('Value error, ')}"
 
 
-def safe(name: str, value: Any) -> Any:
-    """The value of a setting as it may be shown: addresses without their passwords."""
+def safe(address: Address, value: Any) -> Any:
+    """The value of a setting as it may be shown: addresses without their passwords, webhooks without their tokens."""
+    name = address[-1]
     if isinstance(value, list):
-        return [safe(name, each) for each in value]
+        return [safe(address, each) for each in value]
     if not isinstance(value, str):
         return value
+    if address[0] == "notify" and (name == "urls" or "ping" in address):
+        return " ".join(weburl.masked(word) for word in value.split()) if value.strip() else value
     return dsn.masked(value) if name in _URL_NAMES or "://" in value else redact.text(value)
 
 

@@ -11,7 +11,7 @@ What holds for every backend, and is tested by one conformance suite (`tests/con
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
@@ -19,6 +19,16 @@ from pathlib import Path
 from typing import BinaryIO, Protocol
 
 from naap_ops.errors import NoSpace, OpsError, StorageError
+
+
+@dataclass(frozen=True)
+class StoredFile:
+    """A file of a set as it is stored, where that is not as it was made: its name, bytes and hex SHA-256."""
+
+    path: str
+    bytes: int
+    sha256: str
+
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
@@ -38,13 +48,49 @@ def translated(where: Path, error: OSError) -> OpsError:
     return NoSpace(where=where, reason=reason) if error.errno in _FULL else StorageError(url=where, reason=reason)
 
 
+class Sink(Protocol):
+    """A file being written as a stream."""
+
+    def write(self, data: bytes, /) -> object:
+        """Take all of ``data``. Waits where it has to; raises StorageError, NoSpace."""
+
+
 class Staging(Protocol):
-    """A place where a set of files is made before it is published as one, its ``last`` file after all others."""
+    """A place where a set of files is made before it is published as one, its ``last`` file after all others.
+
+    Nothing of it is visible under its prefix before ``publish``. ``complete`` and ``sink`` may be called by several threads.
+    """
 
     path: Path
+    """A fresh private folder in which the files are made. It is on this machine's disk whatever the storage is."""
+    streams: bool
+    """Whether :meth:`sink` goes past ``path``: then it is better not to make large files there first."""
+    recipients: Sequence[str]
+    """The public keys that its files are encrypted for; none: they are stored as they are."""
 
-    def complete(self, name: str) -> None:
-        """The file ``name`` (relative) is finished: make it durable, or send it off."""
+    @property
+    def waiting(self) -> int:
+        """Bytes of files that are complete, and still on the disk because they have not been sent off yet. 0 in a folder."""
+
+    def complete(self, name: str, sha256: str | None = None) -> None:
+        """The file ``name`` (relative) is finished and nobody reads it any more: make it durable, or send it off.
+
+        Where it is sent off, it is gone from ``path`` some time later. ``sha256``: the hex hash of its bytes as they lie in
+        ``path``, where known; what is sent is checked against it. An earlier file's failure is raised here, or by the next
+        ``drain`` or ``publish``: StorageError, NoSpace.
+        """
+
+    def drain(self, below: int = 0) -> None:
+        """Wait until no more than ``below`` bytes are waiting."""
+
+    def sink(self, name: str, expected: int = 0) -> AbstractContextManager[Sink]:
+        """The file ``name`` written as a stream, past the disk where the storage can.
+
+        ``expected``: an upper guess of its bytes, by which parts are sized. Left by an exception, the block leaves no file.
+        """
+
+    def settle(self) -> dict[str, StoredFile]:
+        """Complete what is left in ``path`` and wait until all is sent off. The files that are stored otherwise, by name."""
 
     def publish(self, last: str, content: bytes) -> None:
         """Make the set visible under its prefix, then write ``last``. Nothing is visible before; all is durable after."""

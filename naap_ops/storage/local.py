@@ -7,7 +7,7 @@ import io
 import os
 import shutil
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, BinaryIO
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, BinaryIO
 from naap_ops import files
 from naap_ops.errors import Busy, StorageError
 from naap_ops.lock import FileLock
-from naap_ops.storage.base import ObjectInfo, translated
+from naap_ops.storage.base import ObjectInfo, Sink, StoredFile, translated
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
@@ -49,10 +49,35 @@ class LocalStaging:
             self.path.mkdir(mode=files.PRIVATE_DIR)
             self._lock.acquire()
 
-    def complete(self, name: str) -> None:
+    streams = False
+    recipients: Sequence[str] = ()
+    waiting = 0  # the files are where they stay
+
+    def complete(self, name: str, sha256: str | None = None) -> None:  # noqa: ARG002 - it has been read where it stays
         with _errors(self.path / name):
             os.chmod(self.path / name, files.PRIVATE_FILE)
             files.fsync_path(self.path / name)
+
+    def drain(self, below: int = 0) -> None:
+        pass
+
+    @contextlib.contextmanager
+    def sink(self, name: str, expected: int = 0) -> Iterator[Sink]:  # noqa: ARG002 - a file grows as it is written
+        path = self.path / name
+        with _errors(path):
+            path.parent.mkdir(mode=files.PRIVATE_DIR, parents=True, exist_ok=True)
+            file = open(path, "xb", buffering=0)  # noqa: SIM115 - closed below, where its own failures are told from the caller's
+        try:
+            yield _FileSink(file, path)
+        except BaseException:
+            file.close()
+            path.unlink(missing_ok=True)
+            raise
+        file.close()
+        self.complete(name)
+
+    def settle(self) -> dict[str, StoredFile]:
+        return {}
 
     def publish(self, last: str, content: bytes) -> None:
         with _errors(self._final):
@@ -75,6 +100,20 @@ class LocalStaging:
             with contextlib.suppress(OSError):  # what cannot be removed now is left to the next sweep
                 _discard(self._place)
         self._lock.release()
+
+
+class _FileSink:
+    """A file whose failures are the storage's."""
+
+    def __init__(self, file: io.FileIO, path: Path) -> None:
+        self._file = file
+        self._path = path
+
+    def write(self, data: bytes, /) -> None:
+        view = memoryview(data)
+        with _errors(self._path):
+            while view:
+                view = view[self._file.write(view) :]
 
 
 class LocalStorage:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from invoke.collection import Collection
 
-from naap_ops.tasks import backup, config, demo, restore
+from naap_ops.tasks import backup, check, config, demo, drill, restore, snapshot
 
-ns = Collection(config.config, demo.demo, backup=backup.collection, restore=restore.collection)
+ns = Collection(
+    check.check, config.config, demo.demo, drill.drill, snapshot.snapshot, backup=backup.collection, restore=restore.collection
+)

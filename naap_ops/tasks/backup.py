@@ -12,6 +12,7 @@ from naap_ops.tasks.command import Call, command, number
 from naap_ops.tasks.progress import progress, size
 
 if TYPE_CHECKING:
+    from naap_ops.backup.manifest import TableFact
     from naap_ops.backup.repository import Backup
 
 
@@ -63,33 +64,38 @@ def create(
         backup__lock_wait_timeout=lock_wait_timeout,
         backup__verify=verify,
     )
+    if not dry_run:
+        call.begin("backup", several=all_databases)
     parts = {"schemas": schema, "tenants": tenant, "plugins": plugin, "tables": table, "exclude_table_data": exclude_table_data}
     wanted = {name: list(value or []) for name, value in parts.items()}
     if not all_databases:
-        return _one(call, call.database, wanted, kind=kind, label=label, dry_run=dry_run)
+        return one(call, call.database, wanted, kind=kind, label=label, dry_run=dry_run)
     return _all(call, wanted, kind=kind, label=label, dry_run=dry_run)
 
 
-def _one(
+def one(
     call: Call, database: str | None, parts: dict[str, list[str]], *, kind: str, label: str, dry_run: bool
 ) -> dict[str, Any]:
+    """Back up one database, or parts of it, and tell about it."""
     target = call.app.target(database)
     request = call.app.request(target.alias, parts, kind=kind, label=label)
     if dry_run:
         plan = call.app.plan(request, target)
+        tables = sum(t.kind == "r" for t in plan.tables)
         call.say(
-            f"would back up {target.alias} ({plan.scope.text()}, {len(plan.tables)} tables) from {target.info.address}, "
+            f"would back up {target.alias} ({plan.scope.text()}, {tables} tables) from {target.info.address}, "
             f"PostgreSQL {target.server.version}, with pg_dump {target.tools.version} from {target.tools.origin}, "
             f"as {request.format} with compression {plan.compression}, to {call.app.repository.storage.url}"
         )
-        return {"dry_run": True, "database": target.alias, "tables": len(plan.tables), "compression": plan.compression}
+        return {"dry_run": True, "database": target.alias, "tables": tables, "compression": plan.compression}
     with progress(call):
         backup = call.app.back_up(request, target)
+    call.report(backup)
     call.say(
-        f"backup {backup.id} of {backup.alias}: {backup.sound.rows:,} rows in {len(backup.sound.tables)} tables, "
+        f"backup {backup.id} of {backup.alias}: {backup.sound.rows:,} rows in {backup.sound.table_count} tables, "
         f"{size(backup.sound.bytes)} in {backup.sound.seconds:.1f} s, verified: {backup.grade}\n{backup.url}"
     )
-    return {**_facts(backup), "seconds": backup.sound.seconds}
+    return {**facts(backup), "seconds": backup.sound.seconds, "url": backup.url}
 
 
 def _all(call: Call, parts: dict[str, list[str]], *, kind: str, label: str, dry_run: bool) -> dict[str, Any]:
@@ -101,7 +107,8 @@ def _all(call: Call, parts: dict[str, list[str]], *, kind: str, label: str, dry_
     aliases: list[str | None] = [*call.app.loaded.aliases()]
     for alias in aliases or [None]:
         try:
-            done.append(_one(call, alias, parts, kind=kind, label=label, dry_run=dry_run))
+            with call.part(alias):
+                done.append(one(call, alias, parts, kind=kind, label=label, dry_run=dry_run))
         except OpsError as error:
             call.note(f"{alias or 'the database'}: {error.text}")
             failed[alias or ""] = error
@@ -120,17 +127,18 @@ def list_(call: Call, all_databases: bool = False) -> dict[str, Any]:
     backups = call.app.repository.backups(None if all_databases else call.app.alias(call.database))
     if backups:
         call.table(
-            ["ID", "DATABASE", "LABEL", "KIND", "HOLDS", " ROWS", " SIZE", "VERIFIED", "MIGRATION"], [_row(b) for b in backups]
+            ["ID", "DATABASE", "LABEL", "KIND", "HOLDS", " ROWS", " SIZE", "VERIFIED", "LAST DRILL", "MIGRATION"],
+            [_row(b) for b in backups],
         )
     else:
         call.say(f"no backups in {call.app.repository.storage.url}")
-    return {"backups": [_facts(b) for b in backups]}
+    return {"backups": [facts(b) for b in backups]}
 
 
 def _row(backup: Backup) -> list[str]:
     manifest = backup.manifest
     if manifest is None:
-        return [backup.id, backup.alias, "", "?", "?", "", "", "BAD", ""]
+        return [backup.id, backup.alias, "", "?", "?", "", "", "BAD", _drill(backup), ""]
     heads = {str(book["head"]) for book in manifest.prisma if book["head"]}
     return [
         backup.id,
@@ -141,14 +149,22 @@ def _row(backup: Backup) -> list[str]:
         f"{manifest.rows:,}",
         size(manifest.bytes),
         backup.state + (", kept" if backup.kept else ""),
+        _drill(backup),
         heads.pop() if len(heads) == 1 else f"{len(heads)} heads" if heads else "",
     ]
 
 
-def _facts(backup: Backup) -> dict[str, Any]:
+def _drill(backup: Backup) -> str:
+    drill = backup.drilled
+    if drill is None:
+        return ""
+    return f"{drill.at} in {drill.data.get('seconds', '?')} s" if drill.data.get("ok") else f"{drill.at} FAILED"
+
+
+def facts(backup: Backup) -> dict[str, Any]:
     """The JSON form of a backup, the same wherever one is printed."""
     manifest = backup.manifest
-    facts: dict[str, Any] = {
+    found: dict[str, Any] = {
         "id": backup.id,
         "database": backup.alias,
         "path": backup.url,
@@ -156,9 +172,9 @@ def _facts(backup: Backup) -> dict[str, Any]:
         "kept": backup.kept,
     }
     if manifest is None:
-        return {**facts, "problem": backup.problem.text if backup.problem else "unreadable"}
+        return {**found, "problem": backup.problem.text if backup.problem else "unreadable"}
     return {
-        **facts,
+        **found,
         "label": manifest.label,
         "kind": manifest.kind,
         "scope": manifest.scope.text(),
@@ -166,10 +182,12 @@ def _facts(backup: Backup) -> dict[str, Any]:
         "compression": manifest.compression,
         "bytes": manifest.bytes,
         "seconds": manifest.seconds,
-        "tables": len(manifest.tables),
+        "tables": manifest.table_count,
         "rows": manifest.rows,
         "snapshot_at": manifest.snapshot_at,
         "bad": backup.bad,
+        "encrypted": manifest.encryption is not None,
+        "last_drill": backup.drilled and {"at": backup.drilled.at, **backup.drilled.data},
         "migrations": {book["schema"]: book["head"] for book in manifest.prisma},
     }
 
@@ -188,7 +206,7 @@ def show(call: Call, id: str) -> dict[str, Any]:
         f"database  {manifest.database['name']} ({manifest.alias}), PostgreSQL {manifest.server['version']}, "
         f"{manifest.database['encoding']}, system {manifest.server['system_identifier']}\n"
         f"snapshot  {manifest.snapshot_at} at {manifest.wal_lsn}, took {manifest.seconds:.1f} s\n"
-        f"holds     {manifest.kind}, {manifest.scope.text()}: {manifest.rows:,} rows in {len(manifest.tables)} tables, "
+        f"holds     {manifest.kind}, {manifest.scope.text()}: {manifest.rows:,} rows in {manifest.table_count} tables, "
         f"{size(manifest.bytes)} as {manifest.format}, {manifest.compression}\n"
         f"state     {backup.state}{', kept' if backup.kept else ''}"
     )
@@ -200,9 +218,15 @@ def show(call: Call, id: str) -> dict[str, Any]:
     call.say("")
     call.table(
         ["TABLE", " ROWS", "FILE"],
-        [[t.qualified, "not in it" if t.rows is None else f"{t.rows:,}", t.file or ""] for t in manifest.tables],
+        [[t.qualified, _rows(t), t.file or ""] for t in manifest.tables],
     )
-    return {**_facts(backup), "manifest": dataclasses.asdict(manifest)}
+    return {**facts(backup), "manifest": dataclasses.asdict(manifest)}
+
+
+def _rows(table: TableFact) -> str:
+    if table.partitioned:
+        return "partitioned, its rows are in its partitions"
+    return "not in it" if table.rows is None else f"{table.rows:,}"
 
 
 @command(
@@ -217,7 +241,9 @@ def verify(call: Call, id: str, grade: str = "read") -> dict[str, Any]:
     """
     if grade not in ("hash", "read", "restore"):
         raise UsageError(detail=f"grade {grade!r} is not hash, read or restore")
+    call.begin("verify")
     backup = call.app.repository.find(id, call.app.alias(call.database))
+    call.report(backup)
     with progress(call):
         report = call.app.verify(backup, grade)
     if not report.sound:
@@ -238,7 +264,7 @@ def keep(call: Call, id: str, release: bool = False) -> dict[str, Any]:
     if backup.kept == release:
         backup.add_record("released" if release else "kept")
     call.say(f"backup {backup.id} is {'kept' if backup.kept else 'no longer kept'}")
-    return _facts(backup)
+    return facts(backup)
 
 
 @command(
@@ -267,6 +293,8 @@ def prune(
     """
     flags = {"last": keep_last, "daily": keep_daily, "weekly": keep_weekly, "monthly": keep_monthly, "yearly": keep_yearly}
     numbers = {rule: number(f"--keep-{rule}", value) for rule, value in {**flags, "min": keep_min}.items()}
+    if call.yes:
+        call.begin("prune", several=all_databases)
     alias = None if all_databases else call.app.alias(call.database)
     plan = call.app.retention_plan(alias, call.app.policy(numbers))
     call.table(

@@ -14,7 +14,7 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 
@@ -24,10 +24,13 @@ from invoke.tasks import Task
 
 from naap_ops import redact
 from naap_ops.errors import InternalError, Interrupted, OpsError, Refused, UsageError
-from naap_ops.events import Events
+from naap_ops.events import Event, Events
 
 if TYPE_CHECKING:
     from naap_ops.app import App
+    from naap_ops.backup.repository import Backup
+    from naap_ops.listeners.delivery import Audience
+    from naap_ops.outcomes import Job
 
 _SHORT = {"yes": "y", "database": "d", "jobs": "j", "quiet": "q"}
 
@@ -54,6 +57,15 @@ class Call:
         self._flags = flags
         self._overrides: dict[str, Any] = {}
         self.events = Events()
+        self.exit_code = 0
+        self.failure_code: int | None = None  # where a task has exit codes of its own: that of every failure
+        self.running = ExitStack()
+        self._job: Job | None = None
+        self._audience: Audience | None = None
+
+    def unattended(self) -> None:
+        """Under cron nothing is said when all is well."""
+        self.quiet = self.quiet or not (sys.stdout.isatty() or self.json)
 
     def override(self, **settings: Any) -> None:
         """Flags of this task that are settings: ``backup_jobs=4`` is ``backup.jobs``."""
@@ -67,6 +79,34 @@ class Call:
         flags = {"repository": self._flags.get("repo"), "database_url": self._flags.get("url"), **self._overrides}
         file = self._flags.get("settings")
         return App.load(flags, settings_file=Path(file) if file else None, events=self.events)
+
+    # --- what listeners hear ----------------------------------------------------------------------------------------
+
+    def begin(self, job: str, *, several: bool = False) -> None:
+        """From here on this is a job: listeners hear that it began, and how it ended. ``several``: of all databases."""
+        if self._job is not None:
+            return
+        from naap_ops.outcomes import Job
+
+        self._audience = self.app.listen(self.complain)
+        database = None if several else self.app.alias(self.database)
+        self._job = self.running.enter_context(Job(self.app, job, database, listening=bool(self._audience)))
+
+    def part(self, database: str | None) -> AbstractContextManager[None]:
+        """One database of several."""
+        return nullcontext() if self._job is None else self._job.part(database)
+
+    def report(self, backup: Backup | None = None, **facts: Any) -> None:
+        """What the outcome shall tell: the backup it is about, and fields of JobOutcome."""
+        if self._job is not None:
+            self._job.report(backup, **facts)
+
+    def hear_out(self) -> None:
+        """Wait, but not for long, until everybody has been told."""
+        if self._audience is not None:
+            self._audience.close()
+
+    # --- its voice --------------------------------------------------------------------------------------------------
 
     @property
     def watched(self) -> bool:
@@ -83,6 +123,23 @@ class Call:
         if not self.quiet:
             _print(redact.text(text), sys.stderr)
 
+    def tell_steps(self, *names: str) -> None:
+        """Remark on those steps of the work as they come, whether anybody watches a bar or not."""
+
+        def told(event: Event) -> None:
+            if event.data.get("name") in names:
+                self.note(str(event.data["text"]))
+
+        self.events.subscribe(told)
+
+    def insist(self, text: str) -> None:
+        """A result that must be seen even when quiet."""
+        _print(redact.text(text), sys.stderr if self.json else sys.stdout)
+
+    def complain(self, text: str) -> None:
+        """What must be said even when quiet, on stderr."""
+        _print(redact.text(text), sys.stderr)
+
     def table(self, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         """Columns aligned, numbers to the right (a column whose name ends in a space)."""
         self.say(aligned(columns, rows))
@@ -92,7 +149,10 @@ class Call:
         if self.yes:
             return
         if not sys.stdin.isatty():
-            raise Refused(reason=f"{what} needs a yes, and there is no terminal to ask at", hint="Give --yes to mean it.")
+            raise Refused(
+                reason=f"{what} wants its name typed, and there is no terminal to ask at: nothing was done",
+                hint="Give --yes to do it unasked; --dry-run, where there is one, says what would be done.",
+            )
         shown = "".join(redact.text(line) + "\n" for line in plan)
         print(f"{shown}Type {name} to go on: ", end="", file=sys.stderr, flush=True)
         if sys.stdin.readline().rstrip("\n") != name:
@@ -115,7 +175,9 @@ class OpsTask(Task):  # type: ignore[type-arg]
     """A task with fixed short flags (Invoke's automatic ones change whenever a flag is added)."""
 
     def get_arguments(self, ignore_unknown_help: bool | None = None) -> list[Argument]:
+        texts = dict(self.help)
         arguments = super().get_arguments(ignore_unknown_help)
+        self.help = texts  # Invoke takes them out as it goes; they may be asked for again
         for argument in arguments:
             if argument.name in _SHORT:
                 argument.names = (argument.name, _SHORT[argument.name])
@@ -132,6 +194,9 @@ def command(
 
         @functools.wraps(body)
         def run(_: Any, **flags: Any) -> None:
+            if {"--help", "-h"} & {value for value in flags.values() if isinstance(value, str)}:
+                _help(task)
+                return
             call = Call({"json": False, "quiet": False} | {flag: flags.pop(flag) for flag in common})
             _execute(call, functools.partial(body, call, **flags))
 
@@ -141,15 +206,37 @@ def command(
         context = inspect.Parameter("context", inspect.Parameter.POSITIONAL_OR_KEYWORD)
         run.__signature__ = inspect.Signature([context, *plain, *shared])  # type: ignore[attr-defined]
         texts = {flag: text for flag, (_, text) in common.items()}
-        return OpsTask(run, name=name, default=default, iterable=list(lists), auto_shortflags=False, help={**texts, **help})
+        texts |= help
+        task = OpsTask(run, name=name, default=default, iterable=list(lists), auto_shortflags=False, help=texts)
+        return task
 
     return decorate
 
 
+def _help(task: OpsTask) -> None:
+    """Print the task's help: Invoke takes a ``--help`` behind a task that wants a word for that word."""
+    from invoke.program import Program
+
+    from naap_ops.tasks import ns
+
+    program = Path(sys.argv[0]).name or "invoke"
+    [name] = [name for name in ns.task_names if ns[name] is task]
+    Program(name=program, binary=program, namespace=ns).run([program, "--help", name], exit=False)
+
+
 def _execute(call: Call, body: Callable[[], dict[str, Any]]) -> None:
+    """Perform the task, and wait for its listeners when everything else is done and said: its outcome does not hang on them."""
+    try:
+        _perform(call, body)
+    finally:
+        with _terminable(), suppress(KeyboardInterrupt):
+            call.hear_out()
+
+
+def _perform(call: Call, body: Callable[[], dict[str, Any]]) -> None:
     """Run the body; print its JSON; turn failures into exit codes."""
     try:
-        with _terminable():
+        with _terminable(), call.running:
             result = body()
     except OpsError as error:
         _fail(call, error)
@@ -161,6 +248,8 @@ def _execute(call: Call, body: Callable[[], dict[str, Any]]) -> None:
         _fail(call, InternalError(kind=type(error).__name__, text=error))
     if call.json:
         _print_json(result)
+    if call.exit_code:
+        raise Exit(code=call.exit_code)
 
 
 def _fail(call: Call, error: OpsError) -> NoReturn:
@@ -169,7 +258,7 @@ def _fail(call: Call, error: OpsError) -> NoReturn:
         _print(f"  {error.advice}", sys.stderr)
     if call.json:
         _print_json(error.as_dict())
-    raise Exit(code=error.exit_code)
+    raise Exit(code=call.failure_code or error.exit_code)
 
 
 def _print_json(result: dict[str, Any]) -> None:
@@ -212,10 +301,10 @@ def number(flag: str, value: Any) -> int | None:
         raise UsageError(detail=f"{flag} wants a number, not {value!r}") from None
 
 
-def one_of(flags: dict[str, Any]) -> str:
-    """The one flag of ``flags`` that was given. Raises UsageError for none or several."""
+def one_of(flags: dict[str, Any], hint: str = "") -> str:
+    """The one flag of ``flags`` that was given. Raises UsageError, with ``hint``, for none or several."""
     given = [flag for flag, value in flags.items() if value]
     if len(given) != 1:
         names = ", ".join("--" + flag.replace("_", "-") for flag in flags)
-        raise UsageError(detail=f"give exactly one of {names}")
+        raise UsageError(detail=f"give exactly one of {names}", hint=hint)
     return given[0]

@@ -1,7 +1,8 @@
 """The storage contract of `naap_ops/storage/base.py`, for every backend.
 
-A backend takes part by one line in BACKENDS: a context manager that gets an empty folder and yields a URL for ``open_storage``.
-What else it needs (an endpoint, credentials) it puts into the environment, because writers in other processes need it too.
+A backend takes part by one line in BACKENDS: a context manager that gets an empty folder and the test's request, and yields a
+URL for ``open_storage``. What else it needs (an endpoint, credentials) it puts into the environment, because writers in other
+processes need it too.
 """
 
 from __future__ import annotations
@@ -9,6 +10,8 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import io
+import random
+import secrets
 import shutil
 import subprocess
 import sys
@@ -23,24 +26,32 @@ import pytest
 from naap_ops.errors import StorageError
 from naap_ops.storage.base import Storage
 from naap_ops.storage.registry import open_storage
+from tests.s3server import WeedServer, environment
 
 LAST = "manifest.json"
 FILES = {"data/toc.dat": b"\x00\x01toc", "data/3456.dat.zst": b"rows" * 5000, "globals.sql": b"", "SHA256SUMS": b"sums\n"}
 
 
 @contextlib.contextmanager
-def _folder(empty: Path) -> Iterator[str]:
+def _folder(empty: Path, _: pytest.FixtureRequest) -> Iterator[str]:
     yield str(empty / "repository")
 
 
-BACKENDS: dict[str, Callable[[Path], AbstractContextManager[str]]] = {"folder": _folder}
+@contextlib.contextmanager
+def _s3(_: Path, request: pytest.FixtureRequest) -> Iterator[str]:
+    server: WeedServer = request.getfixturevalue("s3_server")
+    with environment(server.environment()):
+        yield f"s3://{server.shared}/{secrets.token_hex(8)}/naap"
+
+
+BACKENDS: dict[str, Callable[[Path, pytest.FixtureRequest], AbstractContextManager[str]]] = {"folder": _folder, "s3": _s3}
 
 
 @pytest.fixture(params=sorted(BACKENDS))
 def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     empty = tmp_path / "place"
     empty.mkdir()
-    with BACKENDS[request.param](empty) as url:
+    with BACKENDS[request.param](empty, request) as url:
         yield url
 
 
@@ -264,17 +275,76 @@ def test_a_published_set_is_never_overwritten(storage: Storage) -> None:
     assert {info.key: info.bytes for info in storage.list()} == before
 
 
-def test_a_set_published_meanwhile_by_another_survives(url: str, storage: Storage) -> None:
-    """Two writers of one name: the second to publish fails and, abandoning its own, takes nothing of the first's."""
+def test_a_set_that_came_to_be_meanwhile_survives(url: str, storage: Storage) -> None:
+    """Who publishes second fails and, abandoning its own, takes nothing of the first's."""
     ours = storage.stage("app/set")
-    ours.path.rename(ours.path.with_name("away"))
-    publish(open_storage(url), "app/set")
-    ours.path.with_name("away").rename(ours.path)
+    fill(ours.path)
+    for name in FILES:
+        ours.complete(name)
+    other = open_storage(url)
+    for name, content in FILES.items():
+        other.put(f"app/set/{name}", content[::-1])
+    other.put(f"app/set/{LAST}", b"{}")
     with pytest.raises(StorageError):
         ours.publish(LAST, b"other")
     ours.abandon()
     assert storage.get(f"app/set/{LAST}") == b"{}"
+    assert {name: storage.get(f"app/set/{name}") for name in FILES} == {n: c[::-1] for n, c in FILES.items()}
+
+
+def test_what_nobody_completed_is_published_too(storage: Storage) -> None:
+    staging = storage.stage("app/set")
+    fill(staging.path)
+    staging.complete("globals.sql")
+    staging.publish(LAST, b"{}")
     assert {name: storage.get(f"app/set/{name}") for name in FILES} == FILES
+    assert keys(storage, "app/set") == sorted(f"app/set/{name}" for name in [*FILES, LAST])
+
+
+LARGE = random.Random(1).randbytes(1 << 20) * 20 + b"end"
+
+
+def test_large_files_are_complete_and_no_longer_waiting_when_drained(storage: Storage) -> None:
+    staging = storage.stage("app/set")
+    fill(staging.path, {"data/large": LARGE, "data/other": LARGE[:-3]})
+    staging.complete("data/large", hashlib.sha256(LARGE).hexdigest())
+    staging.complete("data/other")
+    staging.drain()
+    assert staging.waiting == 0
+    assert keys(storage) == []
+    staging.settle()
+    staging.publish(LAST, b"{}")
+    assert storage.get("app/set/data/large") == LARGE
+    assert storage.get("app/set/data/other") == LARGE[:-3]
+
+
+@pytest.mark.parametrize("expected", [0, len(LARGE), 1 << 40], ids=["unknown", "known", "guessed far too high"])
+@pytest.mark.parametrize("content", [b"", b"short", LARGE], ids=["empty", "short", "large"])
+def test_a_file_can_be_written_as_a_stream(storage: Storage, content: bytes, expected: int) -> None:
+    staging = storage.stage("app/set")
+    with staging.sink("data/stream", expected) as sink:
+        for start in range(0, len(content), 777_777):
+            sink.write(content[start : start + 777_777])
+    assert keys(storage) == []
+    staging.publish(LAST, b"{}")
+    assert storage.get("app/set/data/stream") == content
+
+
+@pytest.mark.parametrize("content", [b"short", LARGE], ids=["short", "large"])
+def test_a_stream_that_breaks_off_leaves_no_file(storage: Storage, content: bytes) -> None:
+    staging = storage.stage("app/set")
+    with contextlib.suppress(EOFError), staging.sink("data/stream") as sink:
+        sink.write(content)
+        raise EOFError
+    staging.publish(LAST, b"{}")
+    assert keys(storage) == [f"app/set/{LAST}"]
+
+
+def test_parts_of_a_set_are_at_hand_as_a_local_folder(storage: Storage) -> None:
+    publish(storage, "app/set", {**FILES, "data/large": LARGE})
+    with storage.local("app/set", ["data/large", "globals.sql"]) as folder:
+        assert (folder / "data/large").read_bytes() == LARGE
+        assert (folder / "globals.sql").read_bytes() == b""
 
 
 def test_removing_a_set_leaves_its_neighbours(storage: Storage) -> None:

@@ -44,6 +44,7 @@ KEYS = {
     ("backup.verify", "latest"): {"id", "grade", "ok", "problems", "files", "bytes", "tables", "rows", "seconds"},
     ("backup.keep", "latest"): LISTED,
     ("backup.prune",): {"removed", "would_remove", "decisions"},
+    ("check",): {"status", "age_seconds", "reasons"},
     ("config",): {"settings"},
 }
 
@@ -324,6 +325,17 @@ def test_the_readmes_table_of_tasks_is_the_namespace() -> None:
 
 
 @pytest.mark.parametrize("name", sorted(tasks()))
+def test_help_behind_the_task_is_help(at_work: Desk, name: str) -> None:
+    """Also where the task wants a word, for which Invoke would take it: `backup.show --help`."""
+    asked = at_work.program("--help", name)
+    assert asked.out.startswith("Usage: naap-ops")
+    for words in ((name, "--help"), (name, "-h"), (name, "--help", "--json")):
+        answer = at_work.program(*words)
+        assert (answer.code, answer.err) == (0, ""), words
+        assert answer.out == asked.out
+
+
+@pytest.mark.parametrize("name", [*tasks()])
 def test_every_task_has_help_with_an_example(at_work: Desk, name: str) -> None:
     answer = at_work.program("--help", name)
     assert answer.code == 0

@@ -16,7 +16,13 @@ PACKAGE = ROOT / "naap_ops"
 MODULES = sorted(path for path in PACKAGE.rglob("*.py") if "_data" not in path.parts)
 DOOR = PACKAGE / "process.py"
 COLLECTORS = {"utils", "util", "helpers", "helper", "common", "manager", "misc"}
-HEAVY = {"psycopg", "pydantic", "pydantic_settings", "jinja2", "rich", "zstandard", "isal", "hypothesis"}
+HEAVY = {"psycopg", "pydantic", "pydantic_settings", "jinja2", "rich", "zstandard", "isal", "hypothesis"} | {
+    "apprise",
+    "boto3",
+    "botocore",
+    "prometheus_client",
+    "requests",
+}
 # Ways to run a program without `subprocess`.
 SPAWNING = re.compile(r"system|popen|fork|forkpty|exec[lv]p?e?|spawn[lv]p?e?|posix_spawnp?")
 

@@ -27,6 +27,7 @@ from naap_ops.events import Events
 if TYPE_CHECKING:
     from naap_ops.postgres.conninfo import ConnInfo
     from naap_ops.postgres.tools import Toolset
+    from naap_ops.storage.base import Staging
 
 
 class Relation(Protocol):
@@ -42,11 +43,14 @@ class Relation(Protocol):
 
 @dataclass(frozen=True)
 class DumpJob:
-    """One run of pg_dump. ``folder`` is where the archive goes, ``archive`` its name there, ``compression`` e.g. ``zstd:1``."""
+    """One run of pg_dump. ``staging`` is where the archive goes, ``archive`` its name there, ``compression`` e.g. ``zstd:1``.
+
+    ``size`` is that of the database in bytes: more than that no archive of it has.
+    """
 
     tools: Toolset
     info: ConnInfo
-    folder: Path
+    staging: Staging
     archive: str
     snapshot: str
     kind: str
@@ -55,7 +59,22 @@ class DumpJob:
     jobs: int
     lock_wait_timeout: float
     tables: Sequence[Relation]
+    size: int
     events: Events
+
+    @property
+    def folder(self) -> Path:
+        """Where files are made before they are complete."""
+        return self.staging.path
+
+    @property
+    def at_most(self) -> int:
+        """A guess, in bytes, that no archive in one file exceeds: the size of the database, as text where not compressed."""
+        return self.size * (3 if self.compression.startswith("none") else 1)
+
+    def progressed(self, piece: bytes) -> None:
+        """So much more of the archive is there."""
+        self.events.emit("backup.progress", bytes=len(piece), added=True)
 
     def arguments(self, *words: str) -> list[str]:
         """The words every format has in common, then ``words``."""
@@ -145,8 +164,11 @@ def choose_compression(wanted: str, tools: Toolset, *, plain: bool) -> str:
 
 _FULL = re.compile(r"No space left on device|File too large|Disk quota exceeded", re.IGNORECASE)
 _QUEUE_MET = "could not obtain lock on relation"
-# pg_dump's --lock-wait-timeout is a statement_timeout around LOCK TABLE (pg_dump.c, setup_connection and getTables).
-_LOCKED = re.compile(rf"canceling statement due to (?:lock|statement) timeout|{_QUEUE_MET}")
+# pg_dump's --lock-wait-timeout is a statement_timeout around LOCK TABLE (pg_dump.c, setup_connection and getTables). Another
+# statement that ran out of time waited for no lock.
+_LOCKED = re.compile(
+    rf"canceling statement due to lock timeout|{_QUEUE_MET}|canceling statement due to statement timeout(?=[\s\S]*LOCK TABLE)"
+)
 # Where what went wrong begins, behind the many lines of --verbose.
 _ERROR = re.compile(r"^pg_\w+: (?:error|fatal): ", re.MULTILINE)
 _DENIED = re.compile(r"permission denied for (.*)|must be superuser.*|query would be affected by row-level security.*")

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from naap_ops import process
 from naap_ops.backup.engines.base import ArchiveFacts, DumpJob, ReadJob, compression_words, listed, note_structure
-from naap_ops.backup.engines.plain import save_stream
-from naap_ops.backup.engines.script import rows_of
-from naap_ops.backup.reading import Unreadable, read_file
+from naap_ops.backup.engines.plain import save_stream, send_stream
+from naap_ops.backup.engines.script import StreamReader, rows_of
+from naap_ops.backup.reading import Passing, Reading, Unreadable, read_file
+from naap_ops.backup.toc import Entry
 
 
 class CustomEngine:
@@ -21,23 +22,37 @@ class CustomEngine:
     def dump(self, job: DumpJob) -> ArchiveFacts:
         path = job.folder / job.archive
         words = job.arguments("--format=custom", *compression_words(job.compression, job.tools.major))
+        if job.staging.streams:
+            return self._send(job, words)
         if job.tools.remote:
-            command = job.tools.command("pg_dump", words, job.info)
-            save_stream(command, path, lambda piece: job.events.emit("backup.progress", bytes=len(piece), added=True))
+            save_stream(job.tools.command("pg_dump", words, job.info), path, job.progressed)
         else:
             command = job.tools.command("pg_dump", [*words, f"--file={path}", "--no-sync"], job.info)
             with process.start(command.argv, env=command.env) as child:
                 child.check()
-        return self.read(ReadJob(job.tools, job.folder, job.archive, job.tables, job.jobs), sync=True)
+        facts = self.read(ReadJob(job.tools, job.folder, job.archive, job.tables, job.jobs))
+        job.staging.complete(job.archive, facts.readings[job.archive].sha256)
+        return facts
 
-    def read(self, job: ReadJob, *, sync: bool = False) -> ArchiveFacts:
+    def _send(self, job: DumpJob, words: list[str]) -> ArchiveFacts:
+        """Past the disk: pg_restore reads what comes by."""
+        passing = Passing(job.archive, None)
+        with StreamReader(job.tools, job.tables) as reader:
+            send_stream(job.tools.command("pg_dump", words, job.info), job, passing.feed, reader.feed)
+            entries, rows = reader.finish()
+        return _facts(job.archive, passing.finish(), entries, rows)
+
+    def read(self, job: ReadJob) -> ArchiveFacts:
         assert job.tools is not None
         path = job.folder / job.archive
-        facts = ArchiveFacts(readings={job.archive: read_file(path, content=False, sync=sync)})
-        entries = listed(job.tools, path)
-        note_structure(facts, entries)
-        facts.rows = rows_of(job.tools, path, job.tables)
-        missing = {e.oid for e in entries if e.describes("TABLE DATA")} - facts.rows.keys()
-        if missing:
-            raise Unreadable(detail=f"the data of {len(missing)} tables could not be read back (oid {min(missing)})")
-        return facts
+        reading = read_file(path, content=False)
+        return _facts(job.archive, reading, listed(job.tools, path), rows_of(job.tools, path, job.tables))
+
+
+def _facts(archive: str, reading: Reading, entries: list[Entry], rows: dict[int, int]) -> ArchiveFacts:
+    facts = ArchiveFacts(readings={archive: reading}, rows=rows)
+    note_structure(facts, entries)
+    missing = {e.oid for e in entries if e.describes("TABLE DATA")} - rows.keys()
+    if missing:
+        raise Unreadable(detail=f"the data of {len(missing)} tables could not be read back (oid {min(missing)})")
+    return facts

@@ -4,18 +4,25 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from naap_ops import process
 from naap_ops.backup.engines.base import ArchiveFacts, DumpJob, ReadJob, compression_words, listed, note_structure
 from naap_ops.backup.engines.script import rows_of
 from naap_ops.backup.reading import SUFFIXES, Reading, Unreadable, is_table_data, read_file
 from naap_ops.errors import UsageError
+from naap_ops.storage.age import SUFFIX as ENCRYPTED
+
+if TYPE_CHECKING:
+    from naap_ops.storage.base import Staging
 
 # pg_dump --verbose, parallel.c: the leader says so when a worker has closed the item's file.
 _FINISHED = re.compile(r"finished item (\d+) ")
 _READERS = 2
+# Bytes that may wait whatever the tables' sizes are, so that many small ones do not stop pg_dump again and again.
+_LEAST_ROOM = 64 << 20
 
 
 class DirectoryEngine:
@@ -38,33 +45,44 @@ class DirectoryEngine:
         command = job.tools.command(
             "pg_dump", job.arguments(*words, *compression_words(job.compression, job.tools.major)), job.info
         )
-        with _Reader(job.folder, folder, sync=True) as reader:
+        running: Future[process.Child] = Future()
+        with _Reader(job.folder, folder, job.staging) as reader:
 
             def finished(line: str) -> None:
                 if match := _FINISHED.search(line):
                     reader.item(int(match[1]))
                     job.events.emit("backup.progress", tables=reader.items, bytes=reader.bytes)
+                    if reader.behind(job.jobs):
+                        with running.result().paused():
+                            reader.catch_up(job.jobs)
 
             with process.start(command.argv, env=command.env, on_stderr=finished) as child:
+                running.set_result(child)
                 child.check()
             readings = reader.rest()
-        return _facts(readings, ReadJob(job.tools, job.folder, job.archive, job.tables, job.jobs))
+        facts = _facts(readings, ReadJob(job.tools, job.folder, job.archive, job.tables, job.jobs))
+        for name in sorted(readings.keys() - reader.completed):
+            job.staging.complete(name, readings[name].sha256)
+        return facts
 
     def read(self, job: ReadJob) -> ArchiveFacts:
-        with _Reader(job.folder, job.folder / job.archive, sync=False) as reader:
+        with _Reader(job.folder, job.folder / job.archive) as reader:
             readings = reader.rest()
         return _facts(readings, job)
 
 
 class _Reader:
-    """Reads files of the archive on threads as they become complete."""
+    """Reads files of the archive on threads as they become complete, and hands tables' data on to ``staging``."""
 
-    def __init__(self, root: Path, folder: Path, *, sync: bool) -> None:
+    def __init__(self, root: Path, folder: Path, staging: Staging | None = None) -> None:
         self._root = root
         self._folder = folder
-        self._sync = sync
+        self._staging = staging
         self._pool = ThreadPoolExecutor(_READERS, thread_name_prefix="read")
         self._pending: dict[Path, Future[Reading]] = {}
+        self._sizes: dict[Path, int] = {}
+        self._largest = 0
+        self.completed: set[str] = set()
         self.items = 0
         self.bytes = 0
 
@@ -79,22 +97,55 @@ class _Reader:
         for suffix in (".dat", ".dat.gz", ".dat.zst", ".dat.lz4"):
             path = self._folder / f"{dump_id}{suffix}"
             if path.exists():
+                size = path.stat().st_size
                 self.items += 1
-                self.bytes += path.stat().st_size
+                self.bytes += size
+                self._sizes[path] = size
+                self._largest = max(self._largest, size)
                 self._submit(path)
+
+    def behind(self, jobs: int) -> bool:
+        """Whether more waits to be read and sent off than the disk should hold beside the files that are being written."""
+        assert self._staging is not None
+        unread = sum(size for path, size in self._sizes.items() if not self._pending[path].done())
+        return unread + self._staging.waiting > self._room(jobs)
+
+    def _room(self, jobs: int) -> int:
+        return max(_LEAST_ROOM, (jobs - 1) * self._largest)
+
+    def catch_up(self, jobs: int) -> None:
+        """Wait until that is no longer so. A failure ends the waiting; :meth:`rest` raises it."""
+        assert self._staging is not None
+        while self.behind(jobs):
+            unread = [future for future in self._pending.values() if not future.done()]
+            if unread:
+                wait(unread, return_when=FIRST_COMPLETED)
+            else:
+                self._staging.drain(self._room(jobs))
+            if any(future.done() and future.exception() for future in self._pending.values()):
+                return
 
     def rest(self) -> dict[str, Reading]:
         """Read every file not yet read, largest first so that the last one to end is a small one, and wait for all.
 
         Path relative to the backup -> reading. Raises what a reader raised.
         """
-        paths = [p for p in self._folder.rglob("*") if p.is_file() and p not in self._pending]
+        there = [p for p in self._folder.rglob("*") if p.is_file() and p.suffix != ENCRYPTED]
+        paths = [p for p in there if p not in self._pending]
         for path in sorted(paths, key=lambda p: -p.stat().st_size):
             self._submit(path)
         return {path.relative_to(self._root).as_posix(): f.result() for path, f in sorted(self._pending.items())}
 
     def _submit(self, path: Path) -> None:
-        self._pending[path] = self._pool.submit(read_file, path, content=path.suffix != ".lz4", sync=self._sync)
+        self._pending[path] = self._pool.submit(self._read, path)
+
+    def _read(self, path: Path) -> Reading:
+        reading = read_file(path, content=path.suffix != ".lz4")
+        if self._staging is not None and is_table_data(path):  # the rest is needed until all has been read
+            name = path.relative_to(self._root).as_posix()
+            self._staging.complete(name, reading.sha256)
+            self.completed.add(name)
+        return reading
 
 
 def _facts(readings: dict[str, Reading], job: ReadJob) -> ArchiveFacts:

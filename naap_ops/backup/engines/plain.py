@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from naap_ops import files
 from naap_ops.backup.copytext import ScriptCounter
-from naap_ops.backup.engines.base import ArchiveFacts, DumpJob, ReadJob, compression_words
+from naap_ops.backup.engines.base import ArchiveFacts, DumpJob, ReadJob, Relation, compression_words
 from naap_ops.backup.engines.script import RowsByOid, piped
-from naap_ops.backup.reading import Reading, Unreadable, read_stream
+from naap_ops.backup.reading import Passing, Unreadable
 
 if TYPE_CHECKING:
     from naap_ops.postgres.tools import Command
@@ -30,24 +30,52 @@ class PlainEngine:
         return "_".join(part for part in ("backup", label, moment) if part) + ".sql" + suffix
 
     def dump(self, job: DumpJob) -> ArchiveFacts:
-        path = job.folder / job.archive
         words = job.arguments("--format=plain", *compression_words(job.compression, job.tools.major))
         command = job.tools.command("pg_dump", words, job.info)
-        save_stream(command, path, lambda piece: job.events.emit("backup.progress", bytes=len(piece), added=True))
-        return self.read(ReadJob(job.tools, job.folder, job.archive, job.tables, job.jobs))
+        if job.staging.streams:
+            script = _Script(job.archive, job.tables)
+            send_stream(command, job, script.passing.feed)
+            return script.facts()
+        save_stream(command, job.folder / job.archive, job.progressed)
+        facts = self.read(ReadJob(job.tools, job.folder, job.archive, job.tables, job.jobs))
+        job.staging.complete(job.archive, facts.readings[job.archive].sha256)
+        return facts
 
     def read(self, job: ReadJob) -> ArchiveFacts:
-        found = RowsByOid(job.tables)
-        counter = ScriptCounter(found)
-        reading = read_stream(job.folder / job.archive, counter.feed)
-        counter.finish()
-        if not counter.complete:
-            raise Unreadable(detail=f"{job.archive} lacks the line 'PostgreSQL database dump complete': it is cut short")
-        return ArchiveFacts(
-            readings={job.archive: Reading(reading.bytes, reading.sha256, None)},
-            rows=found.rows,
-            structure=found.oids(counter.defined),
-        )
+        script = _Script(job.archive, job.tables)
+        for piece in files.chunks(job.folder / job.archive):
+            script.passing.feed(piece)
+        return script.facts()
+
+
+class _Script:
+    """A script that comes by: hashed, decompressed, its rows counted."""
+
+    def __init__(self, archive: str, tables: Sequence[Relation]) -> None:
+        self._archive = archive
+        self._found = RowsByOid(tables)
+        self._counter = ScriptCounter(self._found)
+        self.passing = Passing(archive, self._counter.feed)
+
+    def facts(self) -> ArchiveFacts:
+        """What it was, now that it is at its end. Raises Unreadable, NotCopyText."""
+        reading = self.passing.finish()
+        self._counter.finish()
+        if not self._counter.complete:
+            raise Unreadable(detail=f"{self._archive} lacks the line 'PostgreSQL database dump complete': it is cut short")
+        structure = self._found.oids(self._counter.defined)
+        return ArchiveFacts(readings={self._archive: reading}, rows=self._found.rows, structure=structure)
+
+
+def send_stream(command: Command, job: DumpJob, *seen: Callable[[bytes], None]) -> None:
+    """Hand a command's standard output to the storage as it comes, and to ``seen``. Raises CommandFailed, StorageError."""
+    with job.staging.sink(job.archive, job.at_most) as sink, piped(command, None) as child:
+        while piece := child.stdout.read1(files.CHUNK):  # type: ignore[attr-defined]
+            sink.write(piece)
+            for each in seen:
+                each(piece)
+            job.progressed(piece)
+        child.check()
 
 
 def save_stream(command: Command, path: Path, seen: Callable[[bytes], None]) -> None:

@@ -5,10 +5,13 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
 
 from naap_ops import files, process
+from naap_ops.backup import toc
 from naap_ops.backup.copytext import ScriptCounter
 from naap_ops.backup.engines.base import Relation
 from naap_ops.backup.toc import printable
@@ -57,6 +60,64 @@ def rows_of(tools: Toolset, archive: Path, tables: Sequence[Relation]) -> dict[i
         child.check()
     counter.finish()
     return found.rows
+
+
+class StreamReader:
+    """pg_restore beside an archive that comes by and is not kept: its table of contents, and the rows of its tables counted."""
+
+    def __init__(self, tools: Toolset, tables: Sequence[Relation]) -> None:
+        self._tools = tools
+        self._found = RowsByOid(tables)
+        self._counter = ScriptCounter(self._found)
+        self._stack = contextlib.ExitStack()
+
+    def __enter__(self) -> Self:
+        with contextlib.ExitStack() as stack:
+            pool = stack.enter_context(ThreadPoolExecutor(2, thread_name_prefix="read"))
+            self._printer = stack.enter_context(self._start("--file=-"))
+            self._lister = stack.enter_context(self._start("--list"))
+            self._printed = pool.submit(self._count)
+            self._listing = pool.submit(self._lister.stdout.read)
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
+        self._stack.__exit__(kind, value, trace)
+
+    def _start(self, word: str) -> process.Child:
+        from naap_ops.postgres.conninfo import ConnInfo
+
+        nowhere = ConnInfo(host=None, port=None, user=None, dbname=None)
+        command = self._tools.command("pg_restore", [word], nowhere)
+        child = process.start(command.argv, env=command.env, stdin=process.PIPE, stdout=process.PIPE)
+        _write(child, command.preamble)
+        return child
+
+    def _count(self) -> None:
+        while piece := self._printer.stdout.read1(files.CHUNK):  # type: ignore[attr-defined]
+            self._counter.feed(piece)
+
+    def feed(self, piece: bytes) -> None:
+        """The next bytes of the archive. Who lists it has soon seen enough; who stops early says why in :meth:`finish`."""
+        _write(self._lister, piece)
+        _write(self._printer, piece)
+
+    def finish(self) -> tuple[list[toc.Entry], dict[int, int]]:
+        """Entries, and rows by oid, at the archive's end. Raises CommandFailed, NotCopyText."""
+        for child in (self._lister, self._printer):
+            with contextlib.suppress(BrokenPipeError):
+                child.stdin.close()
+        self._printed.result()
+        listing = self._listing.result()
+        self._printer.check()
+        self._lister.check()
+        self._counter.finish()
+        return toc.parse(listing.decode(errors="surrogateescape")), self._found.rows
+
+
+def _write(child: process.Child, data: bytes) -> None:
+    with contextlib.suppress(BrokenPipeError):
+        child.stdin.write(data)
 
 
 @contextlib.contextmanager

@@ -101,6 +101,19 @@ def test_a_container_that_is_not_there(any_desk: Desk, any_server: ScratchServer
     assert not any_desk.repo.exists()
 
 
+def test_an_address_that_leads_nowhere_from_inside(any_desk: Desk, any_server: ScratchServer, in_container: Container) -> None:
+    """The URL is right on this side; the tools are on the other one."""
+    in_container(any_desk, any_server)
+    text = (any_desk.folder / "naap_ops.toml").read_text(encoding="utf-8")
+    any_desk.settings(f"{text}exec_host = '127.0.0.1'\nexec_port = 1\n")
+    for words in (("backup",), ("restore", "--into", "new")):
+        answer = any_desk.run(*words, "--json")
+        assert answer.code == 4, answer.err
+        assert "from inside, psql tried 127.0.0.1, port 1: " in answer.json["message"]
+        assert "tools.exec_host and tools.exec_port" in answer.json["hint"]
+    assert not any_desk.repo.exists()
+
+
 def test_a_dump_cut_off_on_its_way(any_desk: Desk, any_server: ScratchServer, tmp_path: Path) -> None:
     """The stream ends early and the command fails: nothing of it remains, whatever was received."""
     any_desk.sql("create table t as select generate_series(1, 50000) i")

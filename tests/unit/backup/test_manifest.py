@@ -189,7 +189,7 @@ def test_what_a_later_minor_version_adds_is_left_alone(make_manifest: MakeManife
     """Anywhere: beside the known keys, and inside tables, files and scope. The checksum covers it all the same."""
     manifest = make_manifest()
     values = values_of(manifest)
-    values["encryption"] = {"method": "age"}
+    values["parity"] = {"method": "age"}
     values["scope"]["roles"] = []
     values["tables"][0]["digest"] = "abc"
     values["files"][0]["part"] = 1

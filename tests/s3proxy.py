@@ -1,16 +1,19 @@
-"""A proxy on loopback between the toolkit and a store, for plain HTTP: it reads every request and can spoil what it likes.
+"""A proxy on loopback between the toolkit and a store: it reads every request and can spoil what it likes.
 
-A rule gets a request and says what is to happen to it; without a rule all is passed on.
+The store speaks plain HTTP; with a certificate the proxy speaks TLS to the toolkit. A rule gets a request and says what is
+to happen to it; without a rule all is passed on.
 """
 
 from __future__ import annotations
 
 import contextlib
 import socket
+import ssl
 import struct
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import BinaryIO
 
 SLOW_DOWN = b"<Error><Code>SlowDown</Code><Message>Please reduce your request rate.</Message></Error>"
@@ -60,7 +63,11 @@ Rule = Callable[[Request], Deed | None]
 class Proxy:
     """Listens on 127.0.0.1; ``endpoint`` is its URL. ``seen`` are the requests so far."""
 
-    def __init__(self, upstream: int) -> None:
+    def __init__(self, upstream: int, certificate: Path | None = None) -> None:
+        self._tls: ssl.SSLContext | None = None
+        if certificate is not None:  # with its key in the same file
+            self._tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            self._tls.load_cert_chain(certificate)
         self._upstream = upstream
         self._listener = socket.create_server(("127.0.0.1", 0))
         self._stopped = threading.Event()
@@ -73,7 +80,7 @@ class Proxy:
 
     @property
     def endpoint(self) -> str:
-        return f"http://127.0.0.1:{self._listener.getsockname()[1]}"
+        return f"http{'s' if self._tls else ''}://127.0.0.1:{self._listener.getsockname()[1]}"
 
     def names(self, name: str) -> list[Request]:
         return [request for request in self.seen if request.name == name]
@@ -110,13 +117,16 @@ class Proxy:
         with self._lock:
             self._open.add(client)
         try:
-            with contextlib.suppress(OSError, EOFError), client.makefile("rb") as stream:
-                while not self._stopped.is_set() and self._one(client, stream):
+            with contextlib.suppress(OSError, EOFError), self._secured(client) as secured, secured.makefile("rb") as stream:
+                while not self._stopped.is_set() and self._one(secured, stream):
                     pass
         finally:
             with self._lock:
                 self._open.discard(client)
             client.close()
+
+    def _secured(self, client: socket.socket) -> socket.socket:
+        return client if self._tls is None else self._tls.wrap_socket(client, server_side=True)
 
     def _one(self, client: socket.socket, stream: BinaryIO) -> bool:
         """Serve a request. Whether the connection stays."""
@@ -208,9 +218,9 @@ def _reset(client: socket.socket) -> bool:
 
 
 @contextlib.contextmanager
-def proxy(upstream: int) -> Iterator[Proxy]:
+def proxy(upstream: int, certificate: Path | None = None) -> Iterator[Proxy]:
     """A proxy before the store at that port, for the length of the block."""
-    server = Proxy(upstream)
+    server = Proxy(upstream, certificate)
     server.start()
     try:
         yield server

@@ -69,12 +69,20 @@ class WeedServer:
         return self._ports["s3.port"]
 
     @property
+    def pid(self) -> int:
+        """Of the running process."""
+        assert self._process is not None
+        return self._process.pid
+
+    @property
     def endpoint(self) -> str:
         return f"http://127.0.0.1:{self.port}"
 
     def start(self) -> None:
         """Start it and wait until it answers a signed request."""
-        shutil.rmtree(self.folder, ignore_errors=True) if not self._ports else None
+        if not self._ports:
+            self._end_left_over()
+            shutil.rmtree(self.folder, ignore_errors=True)
         (self.folder / "data").mkdir(parents=True, exist_ok=True)
         (self.folder / "identities.json").write_text(json.dumps(self._identities()))
         for attempt in range(5):  # a free port may be taken by another before the server binds it
@@ -85,11 +93,19 @@ class WeedServer:
                 return
         raise RuntimeError(f"weed did not start:\n{self._log()}")
 
+    def _end_left_over(self) -> None:
+        """End the server of a test run that was killed: by its pid, if that is still a server in this folder."""
+        with contextlib.suppress(OSError, ValueError):
+            pid = int((self.folder / "pid").read_text())
+            if str(self.folder).encode() in Path(f"/proc/{pid}/cmdline").read_bytes():
+                os.kill(pid, signal.SIGKILL)
+
     def _launch(self) -> bool:
         with open(self.folder / "log", "ab") as log:
             self._process = subprocess.Popen(
                 self._argv(), cwd=self.folder, env=os.environ | ENVIRONMENT, stdin=subprocess.DEVNULL, stdout=log, stderr=log
             )
+        (self.folder / "pid").write_text(str(self._process.pid))
         deadline = time.monotonic() + PATIENCE
         while time.monotonic() < deadline:
             if self._process.poll() is not None:

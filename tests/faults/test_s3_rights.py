@@ -458,7 +458,6 @@ def test_memory_does_not_grow_with_what_is_sent(url: str) -> None:
     """600 MiB there and back; jobs times the part's size twice (files and a stream) beside boto3's own 60 MiB."""
     done = subprocess.run([sys.executable, "-c", MEMORY, url], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    print(done.stdout)
     assert int(done.stdout) < 200
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import subprocess
 import threading
 from collections.abc import Iterator
 from datetime import timedelta
@@ -252,6 +253,32 @@ def test_answers_in_the_middle_are_explained_and_leave_nothing(
     assert s3_server.writer.secret not in repr(caught.value)
     assert leftovers(s3_server, url) == []
     assert uploads(s3_server, url) == []
+
+
+def test_a_certificate_of_an_own_authority(s3_server: WeedServer, url: str, tmp_path: Path) -> None:
+    certificate = tmp_path / "own.pem"
+    words = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=store"
+    subprocess.run(
+        [
+            "openssl",
+            *words.split(),
+            "-addext",
+            "subjectAltName=IP:127.0.0.1",
+            "-keyout",
+            certificate,
+            "-out",
+            tmp_path / "cert",
+        ],
+        check=True,
+        capture_output=True,
+    )
+    certificate.write_bytes(certificate.read_bytes() + (tmp_path / "cert").read_bytes())
+    with proxy(s3_server.port, certificate) as server, environment(s3_server.environment(endpoint=server.endpoint)):
+        with pytest.raises(StorageError, match="no trusted TLS connection") as caught:
+            list(opened(url).list())
+        assert "s3.ca_bundle" in caught.value.advice
+        publish(opened(url, ca_bundle=tmp_path / "cert"))
+        assert content(opened(url, ca_bundle=tmp_path / "cert")) == {**FILES, LAST: b"{}"}
 
 
 # --- stores that lack things ----------------------------------------------------------------------------------------

@@ -101,7 +101,7 @@ def run(argv: Sequence[str | Path], *, env: Mapping[str, str] | None = None, cwd
 
 def bare_environment() -> dict[str, str]:
     """The caller's environment without anything that either side would take for a setting."""
-    dropped = ("PG", "NAAP_OPS_", "DATABASE_URL", "DIRECT_URL")
+    dropped = ("PG", "NAAP_OPS_", "DATABASE_URL", "DIRECT_URL", "AWS_")
     return {name: value for name, value in os.environ.items() if not name.startswith(dropped)}
 
 
@@ -176,9 +176,9 @@ class Lab:
     def environment(self, database: str = LIVE) -> dict[str, str]:
         return bare_environment() | {"DIRECT_URL": to_url(self.info(database)), "NAAP_OPS_REPOSITORY": str(self.repository)}
 
-    def ops(self, *words: str) -> Run:
-        """``naap-ops WORDS --json`` as an operator runs it, in a folder without settings."""
-        return run([BIN / "naap-ops", *words, "--json"], env=self.environment(), cwd=self.home)
+    def ops(self, *words: str, env: Mapping[str, str] | None = None) -> Run:
+        """``naap-ops WORDS --json`` as an operator runs it, in a folder without settings. ``env``: further variables."""
+        return run([BIN / "naap-ops", *words, "--json"], env=self.environment() | dict(env or {}), cwd=self.home)
 
     def backup(self, *words: str) -> Run:
         return self.ops("backup", "--jobs", str(self.options.jobs), *words)

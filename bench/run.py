@@ -13,16 +13,30 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from bench import figures
+from bench import figures, store
 from bench.lab import Options, clean
 from naap_ops.errors import OpsError
 
-ROWS = ("backup", "restore", "table", "memory", "list", "flips", "kills")
+ROWS = (
+    "backup",
+    "restore",
+    "table",
+    "memory",
+    "list",
+    "flips",
+    "kills",
+    "snapshot",
+    "staging",
+    "snapshot_memory",
+    "fetched",
+    "encryption",
+)
 
 
 def main() -> int:
     arguments = _arguments()
     if arguments.clean:
+        store.clean()
         clean()
         return 0
     options = Options(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import re
@@ -26,8 +27,11 @@ def fsync_path(path: Path) -> None:
         os.close(fd)
 
 
-def write_durably(path: Path, data: bytes) -> None:
-    """Write ``data`` as ``path``: temporary name, fsync, rename, fsync of the folder. Mode 0600."""
+def write_durably(path: Path, data: bytes, *, new: bool = False) -> None:
+    """Write ``data`` as ``path``: temporary name, fsync, rename, fsync of the folder. Mode 0600.
+
+    ``new``: raises FileExistsError where there is one already, so that of several writers one succeeds.
+    """
     partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     fd = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, PRIVATE_FILE)
     try:
@@ -35,11 +39,27 @@ def write_durably(path: Path, data: bytes) -> None:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        os.rename(partial, path)
+        (_rename_new if new else os.rename)(partial, path)
     except BaseException:
         partial.unlink(missing_ok=True)
         raise
     fsync_path(path.parent)
+
+
+def _rename_new(source: Path, target: Path) -> None:
+    """A rename that replaces nothing. Without hard links (FAT, some shares) two at the same instant can both succeed."""
+    try:
+        os.link(source, target)
+    except FileExistsError:
+        raise
+    except OSError as error:
+        if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK):
+            raise
+        if target.exists():
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(target)) from None
+        os.rename(source, target)
+    else:
+        os.unlink(source)
 
 
 def make_private_dir(path: Path) -> None:

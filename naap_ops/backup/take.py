@@ -75,7 +75,8 @@ def take(request: BackupRequest, source: Source, repository: Repository, events:
             archive = _dump(request, source, sessions, facts, plan, staging, events)
             _demand_rows(request, source, plan, archive)
             manifest = _manifest(request, source, facts, plan, archive, id, started)
-            manifest = _finish(manifest, staging, clock.monotonic() - began)
+            url = Backup(request.alias, id, repository.storage).url
+            manifest = _finish(manifest, staging, url, began)
             staging.publish(manifests.FILE_NAME, manifest.to_json())
         except BaseException as error:
             staging.abandon()
@@ -242,13 +243,13 @@ def _manifest(
     )
 
 
-def _finish(manifest: Manifest, staging: Staging, seconds: float) -> Manifest:
-    """Add the files beside the archive and the totals."""
+def _finish(manifest: Manifest, staging: Staging, url: str, began: float) -> Manifest:
+    """Add the files beside the archive and the totals. ``url``: where it will be. ``began``: on the monotonic clock."""
     beside = [_fact(staging.path, GLOBALS)]
     stored = staging.settle()
     encryption = {"method": "age", "recipients": list(staging.recipients)} if staging.recipients else None
     manifest = dataclasses.replace(manifest, encryption=encryption)
-    guide = resources.render("runbooks", "restore_without_toolkit.md.j2", m=manifest, quoted=_shell_quoted)
+    guide = resources.render("runbooks", "restore_without_toolkit.md.j2", m=manifest, url=url, quoted=_shell_quoted)
     beside.append(_write(staging, GUIDE, guide.encode()))
     everything = sorted([*manifest.files, *beside], key=lambda f: f.path)
     everything = [dataclasses.replace(f, stored=stored.get(f.path)) for f in everything]
@@ -257,7 +258,7 @@ def _finish(manifest: Manifest, staging: Staging, seconds: float) -> Manifest:
         manifest,
         files=everything,
         bytes=sum(f.bytes for f in everything),
-        seconds=round(seconds, 3),
+        seconds=round(clock.monotonic() - began, 3),
         finished_at=clock.iso(),
     )
 

@@ -21,6 +21,7 @@ from naap_ops.backup.reading import read_file
 from naap_ops.backup.repository import Backup
 from naap_ops.backup.take import SUMS, sums
 from naap_ops.errors import BackupDamaged, CommandFailed, OpsError, StorageError
+from naap_ops.storage.age import CiphertextDamaged
 
 if TYPE_CHECKING:
     from naap_ops.postgres.conninfo import ConnInfo
@@ -71,14 +72,17 @@ def verify(
     began = clock.monotonic()
     manifest = backup.sound
     rank = manifests.GRADES.index(grade)
-    with backup.storage.local(backup.prefix) as folder:
-        problems = list(file_problems(folder, manifest))
-        rows = 0
-        if not problems and rank >= manifests.GRADES.index("read"):
-            rows, problems = _read(folder, manifest, tools, jobs)
-        if not problems and grade == "restore":
-            assert scratch is not None
-            rows, problems = _restore(folder, manifest, scratch, jobs, ask)
+    rows = 0
+    try:
+        with backup.storage.local(backup.prefix) as folder:
+            problems = list(file_problems(folder, manifest))
+            if not problems and rank >= manifests.GRADES.index("read"):
+                rows, problems = _read(folder, manifest, tools, jobs)
+            if not problems and grade == "restore":
+                assert scratch is not None
+                rows, problems = _restore(folder, manifest, scratch, jobs, ask)
+    except CiphertextDamaged as error:
+        problems = [error.text]
     report = Report(
         id=backup.id,
         grade=grade,

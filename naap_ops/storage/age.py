@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 SUFFIX = ".age"
 READABLE = frozenset({"RESTORE.md", "SHA256SUMS"})
 
+_OTHER_KEYS = "No matching keys"  # how pyrage says that a file is for others
+
 _SECRET = "AGE-SECRET-KEY-1"  # noqa: S105 - the beginning of every secret key, which is public
 _SSH_SECRET = "PRIVATE KEY-----"  # noqa: S105
 
@@ -37,6 +39,15 @@ class IdentityMissing(ConfigurationError):
 
     message = "{name} is encrypted with age, and {reason}"
     hint = "Set encryption.identity_file (NAAP_OPS_ENCRYPTION__IDENTITY_FILE) to the file that holds the secret key."
+
+
+class CiphertextDamaged(StorageError):
+    """What is stored is not what was encrypted: bits of it are others, or its end is missing."""
+
+    exit_code = 13
+    name = "damaged"
+    message = "{url} is damaged: {reason}"
+    hint = "Do not rely on this backup. `invoke backup.list` shows the verified ones."
 
 
 # --- keys -------------------------------------------------------------------------------------------------------------
@@ -248,7 +259,7 @@ class AgeStorage:
 
     @contextlib.contextmanager
     def local(self, prefix: str, names: Iterable[str] | None = None) -> Iterator[Path]:
-        """As the contract says; what is encrypted is decrypted. Raises IdentityMissing, StorageError for damaged ciphertext."""
+        """As the contract says; what is encrypted is decrypted. Raises IdentityMissing, CiphertextDamaged."""
         stored = {info.key.removeprefix(f"{prefix}/") for info in self.inner.list(prefix)}
         wanted = stored if names is None else {name + SUFFIX if name + SUFFIX in stored else name for name in names}
         if not any(name.endswith(SUFFIX) for name in wanted):
@@ -257,8 +268,7 @@ class AgeStorage:
             return
         opened = self._identities(prefix)
         with self.inner.local(prefix, wanted) as folder, tempfile.TemporaryDirectory(prefix="naap_ops_") as place:
-            for name in sorted(wanted):
-                _open_into(Path(place), folder, name, opened)
+            _open_all(Path(place), folder, sorted(wanted), opened)
             yield Path(place)
 
     def _identities(self, prefix: str) -> list[Any]:
@@ -296,13 +306,26 @@ class AgeStorage:
         self.inner.remove(prefix, last)
 
 
-def _open_into(place: Path, folder: Path, name: str, keys: Sequence[Any]) -> None:
-    """One file of a set into ``place``: decrypted, or linked."""
+def _open_all(place: Path, folder: Path, names: Iterable[str], keys: Sequence[Any]) -> None:
+    """Files of a set into ``place``. They are for the same keys: where one opens, one that does not is damaged."""
+    fits = False
+    closed: IdentityMissing | None = None
+    for name in names:
+        try:
+            fits = _open_into(place, folder, name, keys) or fits
+        except IdentityMissing as error:
+            closed = closed or error
+    if closed is not None:
+        raise CiphertextDamaged(url=closed.fields["name"], reason="its header is another") if fits else closed
+
+
+def _open_into(place: Path, folder: Path, name: str, keys: Sequence[Any]) -> bool:
+    """One file of a set into ``place``: decrypted, or linked. Whether it was decrypted."""
     source, target = folder / name, place / name.removesuffix(SUFFIX)
     target.parent.mkdir(parents=True, exist_ok=True, mode=files.PRIVATE_DIR)
     if not name.endswith(SUFFIX):
         target.symlink_to(source)
-        return
+        return False
     import pyrage
 
     try:
@@ -310,10 +333,13 @@ def _open_into(place: Path, folder: Path, name: str, keys: Sequence[Any]) -> Non
             reader, writer = _Failing(sealed), _Failing(plain)
             with _own_errors(reader, writer):
                 _decrypt(reader, writer, keys, name)
-    except pyrage.DecryptError as error:
+    except pyrage.DecryptError as error:  # in the header, before any content
+        if not str(error).startswith(_OTHER_KEYS):
+            raise CiphertextDamaged(url=name, reason=f"its header cannot be read ({' '.join(str(error).split())})") from None
         raise IdentityMissing(name=name, reason=f"the identity configured here does not open it ({error})") from None
     except OSError as error:
         raise translated(target, error) from error
+    return True
 
 
 def _decrypt(reader: Any, writer: Any, keys: Sequence[Any], name: str) -> None:
@@ -322,4 +348,4 @@ def _decrypt(reader: Any, writer: Any, keys: Sequence[Any], name: str) -> None:
     try:
         pyrage.decrypt_io(reader, writer, list(keys))
     except OSError as error:  # what pyrage raises for ciphertext that fails its authentication or ends early
-        raise StorageError(url=name, reason=f"does not decrypt: {error}") from error
+        raise CiphertextDamaged(url=name, reason=f"it does not decrypt ({error})") from error

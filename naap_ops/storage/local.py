@@ -139,9 +139,10 @@ class LocalStorage:
         path = self._path(key)
         with _errors(path):
             files.make_private_dir(path.parent)
-            if path.exists():
-                raise StorageError(url=path, reason="exists already and is never overwritten")
-            files.write_durably(path, data)
+            try:
+                files.write_durably(path, data, new=True)
+            except FileExistsError:
+                raise StorageError(url=path, reason="exists already and is never overwritten") from None
 
     def get(self, key: str) -> bytes:
         path = self._path(key)

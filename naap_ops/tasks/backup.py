@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from invoke.collection import Collection
 
+from naap_ops import clock
 from naap_ops.errors import BackupDamaged, OpsError, Partial, UsageError
 from naap_ops.tasks.command import Call, command, number
 from naap_ops.tasks.progress import progress, size
@@ -88,14 +89,16 @@ def one(
             f"as {request.format} with compression {plan.compression}, to {call.app.repository.storage.url}"
         )
         return {"dry_run": True, "database": target.alias, "tables": tables, "compression": plan.compression}
+    began = clock.monotonic()
     with progress(call):
         backup = call.app.back_up(request, target)
+    seconds = round(clock.monotonic() - began, 3)  # the manifest cannot know how long its own publication takes
     call.report(backup)
     call.say(
         f"backup {backup.id} of {backup.alias}: {backup.sound.rows:,} rows in {backup.sound.table_count} tables, "
-        f"{size(backup.sound.bytes)} in {backup.sound.seconds:.1f} s, verified: {backup.grade}\n{backup.url}"
+        f"{size(backup.sound.bytes)} in {seconds:.1f} s, verified: {backup.grade}\n{backup.url}"
     )
-    return {**facts(backup), "seconds": backup.sound.seconds, "url": backup.url}
+    return {**facts(backup), "seconds": seconds, "url": backup.url}
 
 
 def _all(call: Call, parts: dict[str, list[str]], *, kind: str, label: str, dry_run: bool) -> dict[str, Any]:

@@ -38,7 +38,7 @@ _COMMON: dict[str, tuple[Any, str]] = {
     "json": (False, "print one JSON object as the last line of stdout; human text goes to stderr"),
     "quiet": (False, "say nothing but errors"),
     "settings": (None, "settings file instead of naap_ops.toml or pyproject.toml"),
-    "repo": (None, "where backups live: a folder (setting `repository`)"),
+    "repo": (None, "where backups live: a folder or s3://bucket/prefix (setting `repository`)"),
     "database": (None, "a configured database, or the name of the one in the URL"),
     "url": (None, "connect with this URL instead of DIRECT_URL, DATABASE_URL, PG*"),
     "yes": (False, "answer yes to every question"),
@@ -56,6 +56,7 @@ class Call:
         self.url: str | None = flags.get("url")
         self._flags = flags
         self._overrides: dict[str, Any] = {}
+        self._terse = False
         self.events = Events()
         self.exit_code = 0
         self.failure_code: int | None = None  # where a task has exit codes of its own: that of every failure
@@ -64,8 +65,13 @@ class Call:
         self._audience: Audience | None = None
 
     def unattended(self) -> None:
-        """Under cron nothing is said when all is well."""
-        self.quiet = self.quiet or not (sys.stdout.isatty() or self.json)
+        """Under cron nothing is said when all is well, and one line when not."""
+        self._terse = not sys.stdout.isatty()
+        self.quiet = self.quiet or (self._terse and not self.json)
+
+    def flag(self, name: str) -> Any:
+        """A common flag as it was given."""
+        return self._flags.get(name)
 
     def override(self, **settings: Any) -> None:
         """Flags of this task that are settings: ``backup_jobs=4`` is ``backup.jobs``."""
@@ -135,6 +141,16 @@ class Call:
     def insist(self, text: str) -> None:
         """A result that must be seen even when quiet."""
         _print(redact.text(text), sys.stderr if self.json else sys.stdout)
+
+    def explain(self, error: OpsError) -> None:
+        """A failure and what to do about it, on stderr."""
+        text, advice = f"naap_ops: {error.text}", error.advice
+        if self._terse:
+            _print(" ".join(f"{text.rstrip('.')}. {advice}".split()), sys.stderr)
+            return
+        _print(text, sys.stderr)
+        if advice:
+            _print(f"  {advice}", sys.stderr)
 
     def complain(self, text: str) -> None:
         """What must be said even when quiet, on stderr."""
@@ -253,9 +269,7 @@ def _perform(call: Call, body: Callable[[], dict[str, Any]]) -> None:
 
 
 def _fail(call: Call, error: OpsError) -> NoReturn:
-    _print(f"naap_ops: {error.text}", sys.stderr)
-    if error.advice:
-        _print(f"  {error.advice}", sys.stderr)
+    call.explain(error)
     if call.json:
         _print_json(error.as_dict())
     raise Exit(code=call.failure_code or error.exit_code)

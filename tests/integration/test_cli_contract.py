@@ -46,6 +46,7 @@ KEYS = {
     ("backup.prune",): {"removed", "would_remove", "decisions"},
     ("check",): {"status", "age_seconds", "reasons"},
     ("config",): {"settings"},
+    ("schedule.list",): {"jobs"},
 }
 
 

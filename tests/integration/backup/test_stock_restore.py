@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import closing
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from naap_ops.postgres.session import connect
 from tests import samples
 from tests.conftest import Servers
 from tests.desk import Desk
+from tests.s3server import WeedServer
 
 NASTY = (
     """it's "all" $(false) `x` \\ 50% ü""",
@@ -45,16 +47,35 @@ def carry_out(folder: Path, server: ScratchServer, wanted: slice = slice(None)) 
     del environ["PGDATABASE"]
     guide = (folder / "RESTORE.md").read_text(encoding="utf-8")
     for block in commands(guide)[wanted]:
-        done = subprocess.run(
-            ["bash", "-e", "-o", "pipefail", "-c", block],
-            cwd=folder,
-            env=environ,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=120,
-        )
-        assert done.returncode == 0, f"{block}\n{done.stdout}\n{done.stderr}"
+        shell(block, folder, environ)
+
+
+def shell(block: str, folder: Path, environ: Mapping[str, str]) -> None:
+    """Have a shell carry out a block, which must succeed."""
+    done = subprocess.run(
+        ["bash", "-e", "-o", "pipefail", "-c", block],
+        cwd=folder,
+        env=environ,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    assert done.returncode == 0, f"{block}\n{done.stdout}\n{done.stderr}"
+
+
+def tool(name: str) -> str:
+    """A program of the system; without it the test is skipped."""
+    found = shutil.which(name)
+    if found is None:
+        pytest.skip(f"the program {name} is not installed")
+    return found
+
+
+def keygen(file: Path) -> str:
+    """Make a secret key as age's users do; the public key."""
+    subprocess.run([tool("age-keygen"), "-o", str(file)], check=True, capture_output=True)
+    return subprocess.run([tool("age-keygen"), "-y", str(file)], check=True, capture_output=True, text=True).stdout.strip()
 
 
 def state(info: ConnInfo, dbname: str | None = None) -> dict[str, Digest]:
@@ -162,3 +183,68 @@ def test_a_damaged_backup_is_stopped_by_the_first_command(any_naap_desk: Desk, a
         file.write(bytes([byte[0] ^ 1]))
     with pytest.raises(AssertionError, match=r"backup.dump: FAILED"):
         carry_out(folder, any_server)
+
+
+ENCRYPTED = [
+    ("directory", "full", "auto"),
+    ("directory", "data", "auto"),
+    ("custom", "full", "auto"),
+    ("plain", "full", "gzip"),
+]
+
+
+@pytest.mark.parametrize(("format", "kind", "compression"), ENCRYPTED, ids=["-".join(case) for case in ENCRYPTED])
+@pytest.mark.pg(16)
+def test_encrypted(naap_desk: Desk, fresh: ScratchServer, tmp_path: Path, format: str, kind: str, compression: str) -> None:
+    """With the real age, and nothing of ours: the stored hashes first, then every file decrypted, then as ever."""
+    tool("age")
+    naap_desk.extra["NAAP_OPS_ENCRYPTION__RECIPIENTS"] = keygen(tmp_path / "key.txt")
+    assert naap_desk.info is not None
+    # A label with a space: in the name of a plain script's file, too.
+    backup = naap_desk.backup(kind=kind, label="before it", backup__format=format, backup__compression=compression)
+    before = state(naap_desk.info)
+    folder = tmp_path / "fetched from elsewhere" / backup.id
+    shutil.copytree(naap_desk.path(backup), folder)
+    assert {path.suffix for path in folder.rglob("*") if path.is_file()} == {".age", ".json", ".md", ""}
+    shutil.copy(tmp_path / "key.txt", folder)
+    with closing(connect(fresh.info)) as connection:
+        connection.execute(sql.SQL("create database {}").format(sql.Identifier(str(naap_desk.info.dbname))))
+    carry_out(folder, fresh)
+    assert state(fresh.info, naap_desk.info.dbname) == before
+    readable = [path for path in folder.rglob("*") if path.is_file() and path.with_name(path.name + ".age").is_file()]
+    assert len(readable) > 1
+    assert {path.stat().st_mode & 0o077 for path in readable} == {0}
+
+
+@pytest.mark.pg(16)
+def test_the_wrong_key_opens_nothing(naap_desk: Desk, fresh: ScratchServer, tmp_path: Path) -> None:
+    tool("age")
+    naap_desk.extra["NAAP_OPS_ENCRYPTION__RECIPIENTS"] = keygen(tmp_path / "key.txt")
+    folder = naap_desk.path(naap_desk.backup())
+    keygen(folder / "key.txt")
+    with pytest.raises(AssertionError, match="no identity matched"):
+        carry_out(folder, fresh)
+    assert not (folder / "globals.sql").exists()
+
+
+@pytest.mark.pg(16)
+def test_out_of_a_bucket(naap_desk: Desk, fresh: ScratchServer, s3_server: WeedServer, tmp_path: Path) -> None:
+    """The guide alone is fetched; what it says brings the rest, encrypted, and then restores it."""
+    environ = s3_server.environment() | {"PATH": f"{Path(tool('aws')).parent}:/usr/bin:/bin"}
+    tool("age")
+    naap_desk.extra |= s3_server.environment()
+    naap_desk.extra["NAAP_OPS_ENCRYPTION__RECIPIENTS"] = keygen(tmp_path / "key.txt")
+    assert naap_desk.info is not None
+    bucket = s3_server.bucket()
+    taken = naap_desk.run("snapshot", "--repo", f"s3://{bucket}/naap's 50% ü", "--json")
+    assert taken.code == 0, taken.err
+    before = state(naap_desk.info)
+    key = f"{taken.json['url']}/RESTORE.md".removeprefix(f"s3://{bucket}/")
+    guide = s3_server.client().get_object(Bucket=bucket, Key=key)["Body"].read().decode()
+    shell(commands(guide)[0], tmp_path, environ)
+    folder = tmp_path / taken.json["id"]
+    shutil.copy(tmp_path / "key.txt", folder)
+    with closing(connect(fresh.info)) as connection:
+        connection.execute(sql.SQL("create database {}").format(sql.Identifier(str(naap_desk.info.dbname))))
+    carry_out(folder, fresh, slice(1, None))
+    assert state(fresh.info, naap_desk.info.dbname) == before

@@ -20,8 +20,9 @@ PYPROJECT = "pyproject.toml"
 Address = tuple[str, ...]
 
 # Kubernetes and Docker links set these in every pod beside a service called naap-ops; they are not ours.
-# Switches that are no settings: NAAP_OPS_DEBUG=1 prints tracebacks.
-_SWITCHES = frozenset({"NAAP_OPS_DEBUG"})
+# Switches that are no settings: NAAP_OPS_DEBUG=1 prints tracebacks; NAAP_OPS_OUTCOMES is the file in which the scheduler reads
+# what became of the jobs it started.
+_SWITCHES = frozenset({"NAAP_OPS_DEBUG", "NAAP_OPS_OUTCOMES"})
 _SERVICE_LINK = re.compile(r"NAAP_OPS_(SERVICE_HOST|SERVICE_PORT\w*|PORT|PORT_\d\w*)")
 # Flags whose name is not the setting's last word.
 _FLAGS = {"repository": "--repo", "database_url": "--url"}

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, StringConstraints, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-from naap_ops.config import duration, patterns, weburl
+from naap_ops.config import cron, duration, patterns, weburl
 
 PREFIX = "NAAP_OPS_"
 DELIMITER = "__"
@@ -189,6 +189,53 @@ class S3Settings(_Section):
         return self
 
 
+class JobSettings(_Section):
+    """When a job runs and on which databases: those of `schedule.databases` by default. ``options`` are flags of its task."""
+
+    trigger: Annotated[str, BeforeValidator(cron.checked)] | None = None
+    jitter: Duration | None = None
+    databases: Words = []
+    options: Words = []
+
+    @model_validator(mode="after")
+    def _own_flags(self) -> JobSettings:
+        taken = (
+            "--url",
+            "--json",
+            "--yes",
+            "-y",
+            "--database",
+            "-d",
+            "--settings",
+            "--repo",
+            "--all-databases",
+            "--help",
+            "-h",
+        )
+        if bad := [word for word in self.options if word.partition("=")[0] in taken]:
+            raise ValueError(f"options cannot hold {bad[0].partition('=')[0]}: that is the scheduler's to say")
+        return self
+
+
+class ScheduleSettings(_Section):
+    """When which job runs. ``timezone`` None: the machine's. ``overdue``: after that long a job that has not ended is ill.
+
+    ``patience``: how long somebody else's unfinished run is left alone; ``stop_within``: what a running job gets to end itself.
+    """
+
+    timezone: Annotated[Text, BeforeValidator(cron.checked_zone)] | None = None
+    jitter: Duration = timedelta()
+    databases: Words = []
+    patience: Duration = timedelta(seconds=60)
+    stop_within: Duration = timedelta(seconds=60)
+    overdue: Duration = timedelta(hours=6)
+    snapshot: JobSettings = JobSettings()
+    prune: JobSettings = JobSettings()
+    verify: JobSettings = JobSettings()
+    drill: JobSettings = JobSettings()
+    check: JobSettings = JobSettings()
+
+
 class DatabaseSettings(_Section):
     """One database by name: a URL, or the variable that holds it; patterns where they differ from the general ones."""
 
@@ -235,6 +282,7 @@ class Settings(BaseSettings):
     notify: NotifySettings = NotifySettings()
     log: LogSettings = LogSettings()
     metrics: MetricsSettings = MetricsSettings()
+    schedule: ScheduleSettings = ScheduleSettings()
 
     @classmethod
     def settings_customise_sources(

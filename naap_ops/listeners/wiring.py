@@ -32,6 +32,8 @@ def _listeners(settings: Settings, repository: str, tell: Tell) -> Iterator[tupl
     """Names are for complaints, and hold no secret."""
     if settings.log.file is not None:
         yield f"log {settings.log.file}", FileLog(settings.log.file)
+    if outcomes := os.environ.get("NAAP_OPS_OUTCOMES"):
+        yield "the scheduler", FileLog(Path(outcomes))
     if settings.log.stderr:
         yield "log on stderr", StderrLog(tell)
     urls = {job: url for job, url in settings.notify.ping.model_dump().items() if url is not None}

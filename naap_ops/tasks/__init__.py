@@ -4,8 +4,15 @@ from __future__ import annotations
 
 from invoke.collection import Collection
 
-from naap_ops.tasks import backup, check, config, demo, drill, restore, snapshot
+from naap_ops.tasks import backup, check, config, demo, drill, restore, schedule, snapshot
 
 ns = Collection(
-    check.check, config.config, demo.demo, drill.drill, snapshot.snapshot, backup=backup.collection, restore=restore.collection
+    check.check,
+    config.config,
+    demo.demo,
+    drill.drill,
+    snapshot.snapshot,
+    backup=backup.collection,
+    restore=restore.collection,
+    schedule=schedule.collection,
 )

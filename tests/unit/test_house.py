@@ -18,6 +18,7 @@ DOOR = PACKAGE / "process.py"
 COLLECTORS = {"utils", "util", "helpers", "helper", "common", "manager", "misc"}
 HEAVY = {"psycopg", "pydantic", "pydantic_settings", "jinja2", "rich", "zstandard", "isal", "hypothesis"} | {
     "apprise",
+    "apscheduler",
     "boto3",
     "botocore",
     "prometheus_client",

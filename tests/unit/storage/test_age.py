@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from naap_ops.errors import ConfigurationError, StorageError
-from naap_ops.storage.age import AgeStorage, IdentityMissing
+from naap_ops.errors import ConfigurationError
+from naap_ops.storage.age import AgeStorage, CiphertextDamaged, IdentityMissing
 from naap_ops.storage.local import LocalStorage
 
 pyrage = pytest.importorskip("pyrage")
@@ -119,17 +119,24 @@ def test_who_has_not_is_told(tmp_path: Path, keys: Keys, identity: str) -> None:
         assert (folder / "RESTORE.md").read_bytes() == b"# how to\n"
 
 
-@pytest.mark.parametrize("damage", ["flipped", "cut", "header"])
-def test_damaged_ciphertext_is_never_plain_text(tmp_path: Path, keys: Keys, damage: str) -> None:
+@pytest.mark.parametrize("damage", ["flipped", "cut", "empty", 3, 30, 60, 130, 180])
+def test_damaged_ciphertext_is_never_plain_text(tmp_path: Path, keys: Keys, damage: str | int) -> None:
+    """And is not taken for another's either, as long as another file of the set opens. Numbers are bytes of the header."""
     filled(storage(tmp_path, [keys.recipient]))
     path = tmp_path / "repo/db/1/data/12.dat.age"
     content = bytearray(path.read_bytes())
     if damage == "cut":
         del content[len(content) // 2 :]
+    elif damage == "empty":
+        content.clear()
     else:
-        content[len(content) // 2 if damage == "flipped" else 30] ^= 1
+        content[len(content) // 2 if damage == "flipped" else int(damage)] ^= 1
     path.write_bytes(content)
-    with pytest.raises((StorageError, IdentityMissing)), storage(tmp_path, [], keys.file).local("db/1", ["data/12.dat"]):
+    opened = storage(tmp_path, [], keys.file)
+    with pytest.raises(CiphertextDamaged, match=r"^data/12\.dat\.age is damaged") as caught, opened.local("db/1"):
+        pass
+    assert caught.value.exit_code == 13
+    with pytest.raises((CiphertextDamaged, IdentityMissing)), opened.local("db/1", ["data/12.dat"]):
         pass
 
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 import itertools
 import os
 import secrets
+import signal
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
@@ -29,6 +30,10 @@ from naap_ops.postgres.session import connect
 from naap_ops.postgres.tools import installations
 from tests.desk import end_spawned
 from tests.s3server import WeedServer
+
+# Started in the background or by nohup, we would ignore these, and so would every program that a test starts and signals.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 DEFAULT_MAJOR = 16
 TLS_MAJORS = (17, 15)  # of those the tests know, these are built with OpenSSL

@@ -15,12 +15,14 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from naap_ops.storage.base import Storage
 
 PATIENCE = 60.0  # seconds a start may take on a machine that is busy with other tests
 _PORTS = (
@@ -156,6 +158,12 @@ class WeedServer:
         self.client().create_bucket(Bucket=name, **options)
         return name
 
+    def uploads(self, url: str) -> list[str]:
+        """What has been begun in parts below ``s3://bucket/prefix`` and neither completed nor aborted: names relative to it."""
+        bucket, _, prefix = url.removeprefix("s3://").partition("/")
+        found = self.client().list_multipart_uploads(Bucket=bucket, Prefix=prefix)
+        return [upload["Key"].removeprefix(f"{prefix}/") for upload in found.get("Uploads", ())]
+
     def forbid(self, bucket: str, *actions: str) -> None:
         """Deny actions in a bucket to everybody but the administrator."""
         everything = [f"arn:aws:s3:::{bucket}", f"arn:aws:s3:::{bucket}/*"]
@@ -238,3 +246,17 @@ def environment(values: dict[str, str]) -> Iterator[None]:
     finally:
         for name, value in before.items():
             os.environ.pop(name, None) if value is None else os.environ.__setitem__(name, value)
+
+
+def publish(storage: Storage, contents: Mapping[str, bytes], *, last: str, prefix: str = "app/set") -> None:
+    """Publish a set of files, or leave nothing of it."""
+    staging = storage.stage(prefix)
+    try:
+        for name, content in contents.items():
+            path = staging.path / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content)
+            staging.complete(name)
+        staging.publish(last, b"{}")
+    finally:
+        staging.abandon()

@@ -20,12 +20,14 @@ from naap_ops.errors import NoSpace, StorageError
 from naap_ops.storage.base import Storage
 from naap_ops.storage.registry import open_storage
 from naap_ops.storage.s3 import download, marker
+from tests import s3server
 from tests.s3server import Keys, WeedServer, environment
 
 MIB = 1 << 20
 LAST = "manifest.json"
 LARGE = secrets.token_bytes(MIB) * 9
 FILES = {"data/large": LARGE, "data/small": b"small"}
+WHOLE = sorted(f"app/set/{name}" for name in [*FILES, LAST])
 
 
 @pytest.fixture
@@ -47,16 +49,7 @@ def opened(url: str, *, staging: Path | None = None, **options: Any) -> Storage:
 
 
 def publish(storage: Storage, prefix: str = "app/set") -> None:
-    staging = storage.stage(prefix)
-    try:
-        for name, content in FILES.items():
-            path = staging.path / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(content)
-            staging.complete(name)
-        staging.publish(LAST, b"{}")
-    finally:
-        staging.abandon()
+    s3server.publish(storage, FILES, last=LAST, prefix=prefix)
 
 
 def keys(storage: Storage) -> list[str]:
@@ -67,15 +60,6 @@ def everything(server: WeedServer, url: str) -> list[str]:
     bucket, _, prefix = url.removeprefix("s3://").partition("/")
     found = server.client().list_objects_v2(Bucket=bucket, Prefix=prefix).get("Contents", ())
     return [each["Key"].removeprefix(f"{prefix}/") for each in found]
-
-
-def uploads(server: WeedServer, url: str) -> list[str]:
-    bucket, _, prefix = url.removeprefix("s3://").partition("/")
-    found = server.client().list_multipart_uploads(Bucket=bucket, Prefix=prefix)
-    return [upload["Key"].removeprefix(f"{prefix}/") for upload in found.get("Uploads", ())]
-
-
-WHOLE = sorted(f"app/set/{name}" for name in [*FILES, LAST])
 
 
 # --- keys and buckets ---------------------------------------------------------------------------------------------
@@ -142,7 +126,7 @@ def test_keys_that_may_not_delete_publish_and_read(s3_server: WeedServer, own_bu
     staging.complete("x")
     staging.abandon()
     assert keys(storage) == WHOLE, "what is given up leaves nothing that would have to be deleted"
-    assert uploads(s3_server, f"s3://{own_bucket}/naap") == []
+    assert s3_server.uploads(f"s3://{own_bucket}/naap") == []
 
 
 def test_a_removal_without_the_right_to_delete_is_explained_and_changes_nothing(s3_server: WeedServer, own_bucket: str) -> None:
@@ -256,7 +240,7 @@ def test_a_store_that_stops_in_the_middle_and_comes_back(s3_server: WeedServer, 
     assert keys(again) == []
     assert list(again.sweep("app", LAST)) == ["set"]
     assert everything(s3_server, url) == []
-    assert uploads(s3_server, url) == []
+    assert s3_server.uploads(url) == []
     publish(again)
 
 
@@ -299,15 +283,15 @@ def test_a_sweep_ends_the_uploads_of_the_dead_and_touches_nothing_else(s3_server
     before = everything(s3_server, url)
     with writer(url) as (process, folder):
         assert list(storage.sweep("app", LAST)) == []
-        assert "app/set/large" in uploads(s3_server, url)
+        assert "app/set/large" in s3_server.uploads(url)
         assert folder.exists()
         process.kill()
         process.wait()
         assert list(storage.sweep("other", LAST)) == []
-        assert "app/set/large" in uploads(s3_server, url)
+        assert "app/set/large" in s3_server.uploads(url)
         assert list(storage.sweep("app", LAST)) == ["set"]
     assert not folder.exists()
-    assert sorted(uploads(s3_server, url)) == ["app/set-2/upload", "app/upload"]
+    assert sorted(s3_server.uploads(url)) == ["app/set-2/upload", "app/upload"]
     assert everything(s3_server, url) == before
 
 
@@ -335,11 +319,11 @@ def test_a_writer_on_another_machine_lives_for_a_day(s3_server: WeedServer, url:
         process.wait()
     monkeypatch.setattr(marker, "_kernel", lambda: "another machine")
     assert list(storage.sweep("app", LAST)) == []
-    assert uploads(s3_server, url) == ["app/set/large"]
+    assert s3_server.uploads(url) == ["app/set/large"]
     later = clock.now() + timedelta(hours=25)
     monkeypatch.setattr(clock, "now", lambda: later)
     assert list(storage.sweep("app", LAST)) == ["set"]
-    assert uploads(s3_server, url) == []
+    assert s3_server.uploads(url) == []
     assert everything(s3_server, url) == []
 
 

@@ -16,6 +16,7 @@ from naap_ops.config.settings import S3Settings, Settings
 from naap_ops.errors import NoSpace, OpsError, StorageError
 from naap_ops.storage.base import Storage
 from naap_ops.storage.registry import open_storage
+from tests import s3server
 from tests.s3proxy import SLOW_DOWN, Deed, Proxy, Request, proxy
 from tests.s3server import WeedServer, environment
 
@@ -49,26 +50,11 @@ def opened(url: str, *, staging: Path | None = None, **options: Any) -> Storage:
 
 
 def publish(storage: Storage, prefix: str = "app/set", files: dict[str, bytes] = FILES) -> None:
-    staging = storage.stage(prefix)
-    try:
-        for name, content in files.items():
-            path = staging.path / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(content)
-            staging.complete(name)
-        staging.publish(LAST, b"{}")
-    finally:
-        staging.abandon()
+    s3server.publish(storage, files, last=LAST, prefix=prefix)
 
 
 def content(storage: Storage, prefix: str = "app/set") -> dict[str, bytes]:
     return {info.key.removeprefix(f"{prefix}/"): storage.get(info.key) for info in storage.list(prefix)}
-
-
-def uploads(server: WeedServer, url: str) -> list[str]:
-    bucket, _, prefix = url.removeprefix("s3://").partition("/")
-    found = server.client().list_multipart_uploads(Bucket=bucket, Prefix=prefix)
-    return [upload["Key"] for upload in found.get("Uploads", ())]
 
 
 def leftovers(server: WeedServer, url: str) -> list[str]:
@@ -117,7 +103,7 @@ def test_a_store_that_never_stops_slowing_down_is_given_up(
         publish(opened(url, jobs=2))
     assert "s3.jobs" in caught.value.advice
     assert leftovers(s3_server, url) == []
-    assert uploads(s3_server, url) == []
+    assert s3_server.uploads(url) == []
 
 
 def test_a_connection_that_always_breaks_ends_the_set_and_leaves_nothing(
@@ -127,7 +113,7 @@ def test_a_connection_that_always_breaks_ends_the_set_and_leaves_nothing(
     with pytest.raises(StorageError, match="cannot be reached"):
         publish(opened(url))
     assert leftovers(s3_server, url) == []
-    assert uploads(s3_server, url) == []
+    assert s3_server.uploads(url) == []
 
 
 def test_a_stall_is_noticed(between: Proxy, url: str, direct: Storage) -> None:
@@ -149,7 +135,7 @@ def test_what_is_changed_on_the_way_is_refused_by_the_store(
     with pytest.raises(StorageError, match="what arrived is not what was sent"):
         publish(opened(url, checksums=checksums))
     assert leftovers(s3_server, url) == []
-    assert uploads(s3_server, url) == []
+    assert s3_server.uploads(url) == []
 
 
 @pytest.mark.parametrize("name", sorted(FILES))
@@ -252,7 +238,7 @@ def test_answers_in_the_middle_are_explained_and_leave_nothing(
     assert caught.value.advice
     assert s3_server.writer.secret not in repr(caught.value)
     assert leftovers(s3_server, url) == []
-    assert uploads(s3_server, url) == []
+    assert s3_server.uploads(url) == []
 
 
 def test_a_certificate_of_an_own_authority(s3_server: WeedServer, url: str, tmp_path: Path) -> None:

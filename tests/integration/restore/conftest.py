@@ -30,3 +30,10 @@ def any_live(any_server: ScratchServer, tmp_path: Path) -> Iterator[Desk]:
 def any_filled(any_live: Desk) -> Desk:
     """The same with three small tables, one of which holds the word ``old``."""
     return restored.desk_with_rows(any_live)
+
+
+@pytest.fixture
+def script(any_filled: Desk) -> bytes:
+    """What pg_dump prints of the filled database."""
+    assert any_filled.info is not None
+    return restored.dumped(any_filled.info)

@@ -27,12 +27,6 @@ def desk(any_filled: Desk) -> Desk:
     return any_filled
 
 
-@pytest.fixture
-def script(desk: Desk) -> bytes:
-    assert desk.info is not None
-    return restored.dumped(desk.info)
-
-
 # --- whole scripts --------------------------------------------------------------------------------------------------
 
 

@@ -173,7 +173,7 @@ def _row_problems(manifest: Manifest, facts: ArchiveFacts) -> Iterator[str]:
 
 def _restore(folder: Path, manifest: Manifest, scratch: Scratch, jobs: int, ask: Ask | None) -> tuple[int, list[str]]:
     """Load it into a scratch database, count every table there, and ask what else is to be asked."""
-    from naap_ops.backup.loading import check_rows
+    from naap_ops.backup.counting import check_rows
     from naap_ops.backup.proving import prove_load
 
     with scratch(manifest) as (info, tools):

@@ -17,7 +17,7 @@ import psycopg
 from psycopg import sql
 
 from naap_ops import clock
-from naap_ops.backup.loading import counting, differences, in_parallel
+from naap_ops.backup.counting import counting, differences, in_parallel
 from naap_ops.backup.manifest import TableFact
 from naap_ops.errors import OpsError
 from naap_ops.events import Events

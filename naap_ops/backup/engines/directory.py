@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from collections.abc import Iterable
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING
 from naap_ops import process
 from naap_ops.backup.engines.base import ArchiveFacts, DumpJob, ReadJob, compression_words, listed, note_structure
 from naap_ops.backup.engines.script import rows_of
-from naap_ops.backup.reading import SUFFIXES, Reading, Unreadable, is_table_data, read_file
+from naap_ops.backup.reading import SUFFIXES, Reading, Unreadable, is_table_data, pack, read_file
 from naap_ops.errors import UsageError
 from naap_ops.storage.age import SUFFIX as ENCRYPTED
 
@@ -21,6 +22,10 @@ if TYPE_CHECKING:
 # pg_dump --verbose, parallel.c: the leader says so when a worker has closed the item's file.
 _FINISHED = re.compile(r"finished item (\d+) ")
 _READERS = 2
+# Rows or a large object, not compressed.
+_DATA = re.compile(r"(?:blob_)?\d+\.dat")
+# Bytes of COPY text per byte of a database, at most about: short numbers are longer as text, indexes are not in it.
+_TEXT_PER_BYTE = 1.5
 # Bytes that may wait whatever the tables' sizes are, so that many small ones do not stop pg_dump again and again.
 _LEAST_ROOM = 64 << 20
 
@@ -41,12 +46,12 @@ class DirectoryEngine:
                 hint="Give --format custom or plain.",
             )
         folder = job.folder / job.archive
-        words = ["--format=directory", f"--file={folder}", f"--jobs={job.jobs}", "--no-sync", "--verbose"]
-        command = job.tools.command(
-            "pg_dump", job.arguments(*words, *compression_words(job.compression, job.tools.major)), job.info
-        )
+        packing = _packs(job)
+        compression = compression_words("none" if packing else job.compression, job.tools.major)
+        words = ["--format=directory", f"--file={folder}", f"--jobs={job.jobs}", "--no-sync", "--verbose", *compression]
+        command = job.tools.command("pg_dump", job.arguments(*words), job.info)
         running: Future[process.Child] = Future()
-        with _Reader(job.folder, folder, job.staging) as reader:
+        with _Reader(job.folder, folder, job.staging, packing=packing) as reader:
 
             def finished(line: str) -> None:
                 if match := _FINISHED.search(line):
@@ -71,13 +76,23 @@ class DirectoryEngine:
         return _facts(readings, job)
 
 
+def _packs(job: DumpJob) -> bool:
+    """Whether we compress ourselves: where pg_dump would do it by zlib at its lowest level, and plain files have ample room.
+
+    pg_restore finds out by each file's name how it is compressed, whatever the table of contents says.
+    """
+    room = shutil.disk_usage(job.folder).free
+    return job.compression == "gzip:1" and _TEXT_PER_BYTE * job.size < room / 2
+
+
 class _Reader:
     """Reads files of the archive on threads as they become complete, and hands tables' data on to ``staging``."""
 
-    def __init__(self, root: Path, folder: Path, staging: Staging | None = None) -> None:
+    def __init__(self, root: Path, folder: Path, staging: Staging | None = None, *, packing: bool = False) -> None:
         self._root = root
         self._folder = folder
         self._staging = staging
+        self._packing = packing
         self._pool = ThreadPoolExecutor(_READERS, thread_name_prefix="read")
         self._pending: dict[Path, Future[Reading]] = {}
         self._sizes: dict[Path, int] = {}
@@ -131,15 +146,22 @@ class _Reader:
         Path relative to the backup -> reading. Raises what a reader raised.
         """
         there = [p for p in self._folder.rglob("*") if p.is_file() and p.suffix != ENCRYPTED]
-        paths = [p for p in there if p not in self._pending]
+        known = self._pending.keys() | {self._final(path) for path in self._pending}
+        paths = [p for p in there if p not in known]
         for path in sorted(paths, key=lambda p: -p.stat().st_size):
             self._submit(path)
-        return {path.relative_to(self._root).as_posix(): f.result() for path, f in sorted(self._pending.items())}
+        done = {self._final(path): future.result() for path, future in self._pending.items()}
+        return {path.relative_to(self._root).as_posix(): reading for path, reading in sorted(done.items())}
+
+    def _final(self, path: Path) -> Path:
+        """What becomes of a file that pg_dump has written."""
+        return path.with_name(path.name + ".gz") if self._packing and _DATA.fullmatch(path.name) else path
 
     def _submit(self, path: Path) -> None:
         self._pending[path] = self._pool.submit(self._read, path)
 
     def _read(self, path: Path) -> Reading:
+        path = pack(path) if self._final(path) != path else path
         reading = read_file(path, content=path.suffix != ".lz4")
         if self._staging is not None and is_table_data(path):  # the rest is needed until all has been read
             name = path.relative_to(self._root).as_posix()

@@ -118,6 +118,7 @@ class _Reader:
                 self._sizes[path] = size
                 self._largest = max(self._largest, size)
                 self._submit(path)
+                return  # not also what is made of it meanwhile
 
     def behind(self, jobs: int) -> bool:
         """Whether more waits to be read and sent off than the disk should hold beside the files that are being written."""

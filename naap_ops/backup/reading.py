@@ -93,12 +93,13 @@ class Passing:
 
 
 def pack(path: Path) -> Path:
-    """Compress ``path`` to ``<path>.gz`` by ISA-L and remove it. The new path; it has yet to be read back."""
+    """Compress ``path`` to ``<path>.gz`` by ISA-L and remove it. The new path; it has yet to be read back. Raises OSError."""
     from isal import isal_zlib
 
     packed = path.with_name(path.name + ".gz")
     stream = isal_zlib.compressobj(PACK_LEVEL, isal_zlib.DEFLATED, 31)
-    with open(path, "rb", buffering=0) as plain, open(packed, "xb", buffering=0) as file:
+    # Written through a buffer: a bare file may take a part of what it is given, as a disk does that is about to be full.
+    with open(path, "rb", buffering=0) as plain, open(packed, "xb") as file:
         while piece := plain.read(_READ):
             file.write(stream.compress(piece))
         file.write(stream.flush())

@@ -7,6 +7,7 @@ import gzip
 import hashlib
 import os
 import random
+import resource
 import subprocess
 import sys
 import zlib
@@ -18,6 +19,7 @@ import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
 
+from naap_ops.backup import reading as readings
 from naap_ops.backup.copytext import NotCopyText
 from naap_ops.backup.reading import Unreadable, is_table_data, read_file, read_stream
 from naap_ops.errors import BackupDamaged, OpsError
@@ -76,6 +78,30 @@ def test_a_missing_terminator_is_found_in_plain_and_packed_data(tmp_path: Path) 
         path.write_bytes(pack(ROWS))
         with pytest.raises(NotCopyText):
             read_file(path, content=True)
+
+
+@pytest.mark.parametrize("plain", [DATA, b"", b"\0" * 3_000_000], ids=["rows", "empty", "zeros"])
+def test_what_we_pack_is_gzip_and_takes_the_place_of_the_plain_file(tmp_path: Path, plain: bytes) -> None:
+    path = tmp_path / "blob_1.dat"
+    path.write_bytes(plain)
+    made = readings.pack(path)
+    assert [p.name for p in tmp_path.iterdir()] == [made.name] == ["blob_1.dat.gz"]
+    assert gzip.decompress(made.read_bytes()) == plain
+    assert content(made) == plain
+
+
+def test_a_full_disk_while_packing_is_an_error_of_the_disk(tmp_path: Path) -> None:
+    """Not a short file, which would be found only as damage."""
+    path = tmp_path / "1.dat"
+    path.write_bytes(RANDOM.randbytes(400_000))
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (300_001, limits[1]))
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            readings.pack(path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert path.exists()
 
 
 # --- damage -------------------------------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 
 _LINE = re.compile(r"^(\d+); (\d+) (\d+) (.*)$")
 
@@ -16,6 +17,14 @@ PG_CLASS = 1259
 PG_NAMESPACE = 2615
 # Kinds whose words begin with those of another kind. They stand for no object of their own and have no catalog.
 _DERIVED = ("TABLE DATA", "TABLE ATTACH", "INDEX ATTACH", "SEQUENCE SET", "SEQUENCE OWNED BY", "MATERIALIZED VIEW DATA")
+
+# How a directory archive begins (WriteHead in pg_backup_archiver.c): magic, version, bytes of an integer and of an offset,
+# format (it says tar, 3: _CloseArchive in pg_backup_directory.c), and how the files are compressed: until 15 the level, a
+# sign and an integer; since 16 one byte for the method.
+_MAGIC = b"PGDMP"
+_NO_LEVEL, _LEVEL_1 = bytes([4, 8, 3, 0, 0, 0, 0, 0]), bytes([4, 8, 3, 0, 1, 0, 0, 0])
+_NO_METHOD, _GZIP = bytes([4, 8, 3, 0]), bytes([4, 8, 3, 1])
+_AS_GZIP = {14: (_NO_LEVEL, _LEVEL_1), 15: (_NO_METHOD, _GZIP), 16: (_NO_METHOD, _GZIP)}
 
 
 @dataclass(frozen=True)
@@ -49,6 +58,23 @@ def parse(listing: str) -> list[Entry]:
     """The entries in the archive's order."""
     matches = (_LINE.match(line) for line in listing.split("\n"))  # not splitlines(): names may hold what that splits at
     return [Entry(int(m[1]), int(m[2]), int(m[3]), m[4]) for m in matches if m]
+
+
+def say_gzip(path: Path) -> None:
+    """Have the ``toc.dat`` of a dump that was not compressed say gzip, at level 1, as the files beside it have been since.
+
+    pg_restore takes each file for what its name says and would read them either way. But since 16 it looks for the sizes,
+    by which ``-j`` takes the largest tables first, under the names that the table of contents tells (_PrepParallelRestore in
+    pg_backup_directory.c), and ``--list`` shows it. A header of another version, or a broken one, is left alone.
+    """
+    with open(path, "r+b") as file:
+        head = file.read(8)
+        if head[:6] != _MAGIC + b"\1" or head[6:7] == b"" or head[6] not in _AS_GZIP:
+            return
+        plain, gzip = _AS_GZIP[head[6]]
+        if file.read(len(plain)) == plain:
+            file.seek(8)
+            file.write(gzip)
 
 
 def use_list(entries: Iterable[Entry]) -> bytes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import resource
 import shutil
 from collections.abc import Iterable
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from naap_ops import process
+from naap_ops.backup import toc
 from naap_ops.backup.engines.base import ArchiveFacts, DumpJob, ReadJob, compression_words, listed, note_structure
 from naap_ops.backup.engines.script import rows_of
 from naap_ops.backup.reading import SUFFIXES, Reading, Unreadable, is_table_data, pack, read_file
@@ -64,6 +66,8 @@ class DirectoryEngine:
             with process.start(command.argv, env=command.env, on_stderr=finished) as child:
                 running.set_result(child)
                 child.check()
+            if packing:
+                toc.say_gzip(folder / "toc.dat")
             readings = reader.rest()
         facts = _facts(readings, ReadJob(job.tools, job.folder, job.archive, job.tables, job.jobs))
         for name in sorted(readings.keys() - reader.completed):
@@ -77,12 +81,12 @@ class DirectoryEngine:
 
 
 def _packs(job: DumpJob) -> bool:
-    """Whether we compress ourselves: where pg_dump would do it by zlib at its lowest level, and plain files have ample room.
-
-    pg_restore finds out by each file's name how it is compressed, whatever the table of contents says.
-    """
-    room = shutil.disk_usage(job.folder).free
-    return job.compression == "gzip:1" and _TEXT_PER_BYTE * job.size < room / 2
+    """Whether we compress ourselves: where pg_dump would do it by zlib at its lowest level, and plain files have ample room."""
+    if job.compression != "gzip:1":
+        return False
+    text = _TEXT_PER_BYTE * job.size
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)[0]
+    return text < shutil.disk_usage(job.folder).free / 2 and (limit == resource.RLIM_INFINITY or text < limit)
 
 
 class _Reader:

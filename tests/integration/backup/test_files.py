@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import stat
 import subprocess
 from pathlib import Path
@@ -11,6 +12,9 @@ from urllib.parse import quote
 
 import pytest
 
+from naap_ops.backup.engines import directory
+from naap_ops.backup.reading import pack
+from naap_ops.postgres.conninfo import ConnInfo
 from naap_ops.postgres.scratch import ScratchServer
 from naap_ops.postgres.session import connect
 from tests.conftest import PASSWORD
@@ -57,6 +61,64 @@ def test_plain_scripts_are_named_as_in_the_guides(any_desk: Desk) -> None:
     packed = any_desk.backup(backup__format="plain", backup__compression="gzip:1")
     assert (any_desk.path(packed) / packed.sound.archive).read_bytes()[:2] == b"\x1f\x8b"
     assert packed.sound.archive == f"backup_{packed.moment.strftime('%Y%m%d_%H%M%S')}.sql.gz"
+
+
+def listing(server: ScratchServer, folder: Path) -> str:
+    return subprocess.run([server.bindir / "pg_restore", "--list", folder], check=True, capture_output=True, text=True).stdout
+
+
+def state(info: ConnInfo) -> tuple[object, ...]:
+    with connect(info) as connection:
+        rows = connection.execute("select md5(string_agg(t::text, '' order by i)), count(*) from rows t").fetchone()
+        objects = connection.execute(
+            "select md5(string_agg(lo_get(oid), '' order by oid)) from pg_largeobject_metadata"
+        ).fetchone()
+    assert rows is not None
+    assert objects is not None
+    return *rows, *objects
+
+
+@pytest.mark.parametrize("own", [True, False], ids=["ours", "pg_dump's"])
+@pytest.mark.parametrize("jobs", [1, 3])
+def test_gzip_is_the_same_archive_whoever_compresses(
+    desk: Desk, server: ScratchServer, monkeypatch: pytest.MonkeyPatch, jobs: int, own: bool
+) -> None:
+    """Names, table of contents and content; where the disk has no room for plain files, pg_dump compresses."""
+    assert desk.info is not None
+    desk.sql(
+        "create table rows as select i, md5(i::text) from generate_series(1, 50000) i",
+        "create table none (i int)",
+        "select lo_from_bytea(0, decode(repeat(md5(i::text), 3000), 'hex')) from generate_series(1, 3) i",
+        "select lo_create(0)",
+    )
+    made: list[Path] = []
+
+    def counted(path: Path) -> Path:
+        made.append(path)
+        return pack(path)
+
+    monkeypatch.setattr(directory, "pack", counted)
+    if not own:
+        monkeypatch.setattr(directory, "_TEXT_PER_BYTE", 1e9)
+    backup = desk.backup(backup__compression="gzip:1", backup__jobs=jobs)
+    folder = desk.path(backup) / "data"
+    names = {p.name for p in folder.iterdir()}
+    assert len(made) == (6 if own else 0)
+    assert all(name.endswith(".dat.gz") for name in names if name != "toc.dat" and not name.startswith("blobs"))
+    assert not any(name.endswith(".gz") for name in names if name.startswith("blobs"))
+    assert len([name for name in names if name.startswith("blob_")]) == 4
+    assert backup.sound.compression == "gzip:1"
+    assert re.search("Compression: (gzip|1)$", listing(server, folder), re.MULTILINE)
+    with connect(desk.info) as connection:
+        connection.execute(f'create database "{desk.info.dbname}_2" template template0'.encode())
+    other = desk.info.with_dbname(f"{desk.info.dbname}_2")
+    try:
+        words = ("--exit-on-error", f"--jobs={jobs}", f"--dbname={other.dbname}")
+        restore = [str(server.bindir / "pg_restore"), *words, str(folder)]
+        subprocess.run(restore, check=True, capture_output=True, env=os.environ | other.tool_env())
+        assert state(other) == state(desk.info)
+    finally:
+        desk.sql(f'drop database "{other.dbname}" with (force)')
 
 
 @pytest.mark.parametrize("format", FORMATS)

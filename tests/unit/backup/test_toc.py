@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from naap_ops.backup.toc import Entry, parse, printable, use_list
+from naap_ops.backup.toc import Entry, parse, printable, say_gzip, use_list
 
 LISTING = """;
 ; Archive created at 2026-11-21 03:15:00 UTC
@@ -92,3 +94,39 @@ def test_a_printed_name_is_one_line(name: str) -> None:
     assert len(printable(name)) == len(name)
     assert not {"\n", "\r"} & set(printable(name))
     assert printable("a\r\nb") == "a  b"
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (b"PGDMP\1\x0e\0\4\x08\3\0\0\0\0\0rest", b"PGDMP\1\x0e\0\4\x08\3\0\1\0\0\0rest"),
+        (b"PGDMP\1\x0f\0\4\x08\3\0rest", b"PGDMP\1\x0f\0\4\x08\3\1rest"),
+        (b"PGDMP\1\x10\0\4\x08\3\0rest", b"PGDMP\1\x10\0\4\x08\3\1rest"),
+    ],
+    ids=["15", "16", "17 and 18"],
+)
+def test_a_header_that_says_gzip(tmp_path: Path, before: bytes, after: bytes) -> None:
+    path = tmp_path / "toc.dat"
+    path.write_bytes(before)
+    say_gzip(path)
+    assert path.read_bytes() == after
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        b"",
+        b"PGDMP\1",
+        b"PGDMP\1\x0f\0\4",
+        b"PGDMP\1\x0f\0\4\x08\3\3rest",
+        b"PGDMP\1\x0f\0\4\x08\1\0rest",
+        b"PGDMP\1\x7f\0\4\x08\3\0rest",
+        b"PGDMP\2\x0f\0\4\x08\3\0rest",
+    ],
+    ids=["empty", "cut", "cut later", "zstd", "custom format", "unknown version", "unknown major version"],
+)
+def test_another_header_is_left_alone(tmp_path: Path, header: bytes) -> None:
+    path = tmp_path / "toc.dat"
+    path.write_bytes(header)
+    say_gzip(path)
+    assert path.read_bytes() == header

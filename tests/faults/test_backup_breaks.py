@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import resource
@@ -12,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from naap_ops.backup.engines import directory
+from naap_ops.backup.reading import pack
 from naap_ops.postgres.scratch import ScratchServer
 from naap_ops.postgres.session import connect
 from naap_ops.postgres.tools import installations
@@ -34,13 +37,39 @@ def limit(size: int) -> None:
 
 
 @pytest.mark.parametrize("jobs", ["1", "2"])
-@pytest.mark.parametrize("format", ["directory", "custom", "plain"])
-def test_disk_full_half_way(big: Desk, format: str, jobs: str) -> None:
+@pytest.mark.parametrize(
+    ("format", "compression"), [("directory", "none"), ("directory", "gzip:1"), ("custom", "none"), ("plain", "none")]
+)
+def test_disk_full_half_way(big: Desk, format: str, compression: str, jobs: str) -> None:
     answer = big.program(
-        "backup", "--format", format, "--jobs", jobs, "--compression", "none", "--json", preexec_fn=lambda: limit(2_000_000)
+        "backup",
+        "--format",
+        format,
+        "--jobs",
+        jobs,
+        "--compression",
+        compression,
+        "--json",
+        preexec_fn=lambda: limit(2_000_000),
     )
     assert answer.code == 10, answer.err
     assert answer.json["error"] == "NoSpace"
+    assert str(big.repo) in answer.json["message"]
+    nothing_is_left(big)
+
+
+def test_disk_full_as_we_compress(big: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """pg_dump has ended well, or is still at it: the file that we make of one of its own does not fit."""
+
+    def full(path: Path) -> Path:
+        if path.stat().st_size < 1_000_000:
+            return pack(path)
+        path.with_name(path.name + ".gz").write_bytes(b"begun")
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(directory, "pack", full)
+    answer = big.run("backup", "--compression", "gzip:1", "--json")
+    assert answer.code == 10, answer.err
     assert str(big.repo) in answer.json["message"]
     nothing_is_left(big)
 
@@ -171,6 +200,14 @@ def stand_in(desk: Desk, real: Path, tool: str, script: str) -> Path:
     (folder / tool).write_text(f'#!/bin/sh\n[ "$1" = --version ] && exec "{real}/{tool}" --version\n{script}\n')
     (folder / tool).chmod(0o755)
     return folder
+
+
+def test_pg_dump_is_killed_while_we_compress(big: Desk, any_server: ScratchServer) -> None:
+    folder = stand_in(big, any_server.bindir, "pg_dump", f'"{any_server.bindir}/pg_dump" "$@"; kill -9 $$')
+    answer = big.run("backup", "--compression", "gzip:1", "--json", NAAP_OPS_TOOLS__BINDIR=str(folder))
+    assert answer.code == 20, answer.err
+    assert answer.json["error"] == "CommandFailed"
+    nothing_is_left(big)
 
 
 LIARS = {

@@ -7,10 +7,12 @@ import json
 import os
 import resource
 import signal
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import pyrage
 import pytest
 
 from naap_ops.backup.engines import directory
@@ -19,6 +21,7 @@ from naap_ops.postgres.scratch import ScratchServer
 from naap_ops.postgres.session import connect
 from naap_ops.postgres.tools import installations
 from tests.desk import Desk, command_lines, wait_until
+from tests.s3server import WeedServer
 
 DUMPING = "select count(*) from pg_stat_activity where query like 'COPY%' and state = 'active' and datname = current_database()"
 
@@ -58,8 +61,8 @@ def test_disk_full_half_way(big: Desk, format: str, compression: str, jobs: str)
     nothing_is_left(big)
 
 
-def test_disk_full_as_we_compress(big: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
-    """pg_dump has ended well, or is still at it: the file that we make of one of its own does not fit."""
+def full_for_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever large file we compress ourselves does not fit."""
 
     def full(path: Path) -> Path:
         if path.stat().st_size < 1_000_000:
@@ -68,10 +71,33 @@ def test_disk_full_as_we_compress(big: Desk, monkeypatch: pytest.MonkeyPatch) ->
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(directory, "pack", full)
+
+
+@pytest.mark.parametrize("encrypted", [False, True], ids=["open", "encrypted"])
+def test_a_disk_full_of_plain_files_is_left_to_pg_dump(big: Desk, monkeypatch: pytest.MonkeyPatch, encrypted: bool) -> None:
+    """What pg_dump compresses itself needs less room, and that is tried before giving up."""
+    if encrypted:
+        big.extra["NAAP_OPS_ENCRYPTION__RECIPIENTS"] = str(pyrage.x25519.Identity.generate().to_public())
+    full_for_ours(monkeypatch)
     answer = big.run("backup", "--compression", "gzip:1", "--json")
-    assert answer.code == 10, answer.err
-    assert str(big.repo) in answer.json["message"]
-    nothing_is_left(big)
+    assert answer.code == 0, answer.err
+    (backup,) = big.listed()
+    sums = subprocess.run(["sha256sum", "--check", "--strict", "SHA256SUMS"], cwd=big.path(backup), check=False)
+    assert sums.returncode == 0
+    assert {f.path for f in backup.sound.files} >= {"data/toc.dat", *(t.file for t in backup.sound.tables if t.file)}
+    there = {path.name for path in (big.path(backup) / "data").iterdir()}
+    assert len(there) == len([f for f in backup.sound.files if f.path.startswith("data/")])
+    assert big.leftovers() == []
+
+
+def test_disk_full_as_we_compress_for_a_store(big: Desk, s3_server: WeedServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What has been sent off cannot be taken back: it is given up."""
+    big.extra |= s3_server.environment()
+    full_for_ours(monkeypatch)
+    bucket = s3_server.bucket()
+    answer = big.run("snapshot", "--repo", f"s3://{bucket}/x", "--compression", "gzip:1", "--json")
+    assert answer.code == 10, answer.err + answer.out
+    assert s3_server.client().list_objects_v2(Bucket=bucket).get("KeyCount", 0) == 0
 
 
 def test_disk_full_at_the_last_small_file(desk: Desk) -> None:

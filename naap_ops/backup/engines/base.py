@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import re
 import resource
 from collections.abc import Sequence
@@ -198,6 +199,13 @@ def diagnose(error: CommandFailed, where: Path, address: str, user: str) -> OpsE
     if denied := _DENIED.search(text):
         return PrivilegeMissing(user=user, action=f"read everything: {denied[0]}")
     return error
+
+
+def is_full(error: CommandFailed | NoSpace | OSError) -> bool:
+    """Whether it failed because the disk is full."""
+    if isinstance(error, CommandFailed):
+        return _FULL.search(str(error.fields["stderr"])) is not None
+    return isinstance(error, NoSpace) or error.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
 def _at_size_limit(folder: Path) -> bool:

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING
 
 from naap_ops import process
 from naap_ops.backup import toc
-from naap_ops.backup.engines.base import ArchiveFacts, DumpJob, ReadJob, compression_words, listed, note_structure
+from naap_ops.backup.engines.base import ArchiveFacts, DumpJob, ReadJob, compression_words, is_full, listed, note_structure
 from naap_ops.backup.engines.script import rows_of
 from naap_ops.backup.reading import SUFFIXES, Reading, Unreadable, is_table_data, pack, read_file
-from naap_ops.errors import UsageError
+from naap_ops.errors import CommandFailed, NoSpace, UsageError
 from naap_ops.storage.age import SUFFIX as ENCRYPTED
 
 if TYPE_CHECKING:
@@ -47,8 +47,19 @@ class DirectoryEngine:
                 detail="a folder cannot be dumped through tools.exec, which has one output stream",
                 hint="Give --format custom or plain.",
             )
+        if not _packs(job):
+            return self._dump(job, packing=False)
+        try:
+            return self._dump(job, packing=True)
+        except (CommandFailed, NoSpace, OSError) as error:
+            if job.staging.streams or not is_full(error):  # what has been sent off cannot be taken back
+                raise
+        # PostgreSQL compresses long values, so plain files may be many times the database. pg_dump's compressed ones may fit.
+        shutil.rmtree(job.folder / job.archive)
+        return self._dump(job, packing=False)
+
+    def _dump(self, job: DumpJob, *, packing: bool) -> ArchiveFacts:
         folder = job.folder / job.archive
-        packing = _packs(job)
         compression = compression_words("none" if packing else job.compression, job.tools.major)
         words = ["--format=directory", f"--file={folder}", f"--jobs={job.jobs}", "--no-sync", "--verbose", *compression]
         command = job.tools.command("pg_dump", job.arguments(*words), job.info)

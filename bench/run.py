@@ -30,6 +30,8 @@ ROWS = (
     "snapshot_memory",
     "fetched",
     "encryption",
+    "reverse",
+    "reverse_time",
 )
 
 

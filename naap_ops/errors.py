@@ -213,6 +213,47 @@ class ProofFailed(OpsError):
     message = "{reason}"
 
 
+class MigrationUnreadable(ReverseRefused):
+    """A file that is no script of PostgreSQL's SQL. Fields: ``name``, ``line`` (from 1), ``reason``, ``excerpt`` (may be empty)."""
+
+    name = "reverse_refused"
+    message = "{name}, line {line}: {reason}\n{excerpt}"
+    hint = "Nothing was run. Check the file with the server's own words: psql -f, in a scratch database."
+
+
+class ForwardFailed(ReverseRefused):
+    """A migration failed on the shadow. Fields: ``name``, ``statement`` (from 1), ``line``, ``sql``, ``reason``, ``sqlstate``, ``applied``
+    (statements before it whose effect is committed)."""
+
+    message = "{name} does not run on the shadow: statement {statement} (line {line}) failed: {reason}\n{excerpt}\n{before}"
+    hint = "The shadow's starting state must be the one that the migration was written for: --from live, backup or history."
+
+    def __init__(
+        self,
+        name: str,
+        statement: int,
+        line: int,
+        sql: str,
+        reason: str,
+        sqlstate: str,
+        applied: int,
+        relation: tuple[str, str] | None = None,
+    ) -> None:
+        before = f"{applied} statements before it had been committed." if applied else "Nothing before it had been committed."
+        super().__init__(
+            name=name, statement=statement, line=line, sql=sql, reason=reason, sqlstate=sqlstate, applied=applied, relation=relation,
+            excerpt=sql if len(sql) <= 300 else sql[:300] + " ...", before=before,
+        )  # fmt: skip
+
+
+class ShadowSpoiled(OpsError):
+    """A shadow is in no known state any more and has to be made anew. Fields: ``reason``; caught by whoever owns the shadow."""
+
+    exit_code = 19
+    name = "proof_failed"
+    message = "the reverse stopped half-way on the shadow, outside a transaction: {reason}"
+
+
 # --- tools that failed --------------------------------------------------------------------------------------------
 
 

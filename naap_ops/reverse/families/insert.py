@@ -1,0 +1,53 @@
+"""INSERT: the rows that it put there are taken out again, where it can be known which they are."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from naap_ops.reverse import inserted
+from naap_ops.reverse.model import Capture, Family, Loss, Piece, Step
+from naap_ops.reverse.ranks import Rank
+from naap_ops.reverse.render import Sql
+
+
+def reverse(step: Step, sql: Sql) -> Iterator[Piece]:
+    """DELETE by the key that the statement itself names or computes."""
+    if step.statement.tag != "INSERT":
+        return
+    rows = inserted.rows_of(step)
+    if rows.deletable:
+        text = sql("insert/delete_values" if rows.values else "insert/delete", table=rows.table, keys=rows.keys, values=rows.values,
+                   source=rows.source, columns=rows.columns)  # fmt: skip
+        yield Piece(
+            Rank.ROWS, 0, text, lock="ROW EXCLUSIVE", relation=sql.name(rows.table), dangers=frozenset({"deletes_data"})
+        )
+
+
+def losses(step: Step, _sql: Sql) -> Iterator[Loss]:
+    """Rows that stay, as nothing tells them from others; rows changed by ON CONFLICT DO UPDATE; what triggers did."""
+    if step.statement.tag != "INSERT":
+        return
+    rows = inserted.rows_of(step)
+    relation = (rows.table.schema, rows.table.name) if rows.table is not None else None
+    if not rows.deletable:
+        yield Loss("residue", f"the rows that it inserted stay: {rows.reason}", relation)
+    elif rows.values:
+        yield Loss("rows", "the rows that it inserted go, with what was changed in them since", relation, since=True)
+    else:
+        reason = "the rows that its query gives go, with what was changed in them since, and rows written since with such a key"
+        yield Loss("rows", reason, relation, since=True)
+    if rows.updates:
+        yield Loss("values", "rows that were there and were changed by ON CONFLICT DO UPDATE stay changed", relation)
+    for trigger in inserted.insert_triggers(step, rows.table) if rows.table is not None else ():
+        yield Loss("residue", f"what trigger {trigger.name} did when rows were inserted stays", relation)
+
+
+def captures(step: Step, _sql: Sql) -> Iterator[Capture]:
+    """Keys before, so that keys after minus keys before are known."""
+    if step.statement.tag == "INSERT":
+        rows = inserted.rows_of(step)
+        if rows.table is not None:
+            yield Capture((rows.table.schema, rows.table.name), None, "inserted into")
+
+
+FAMILY = Family("insert", frozenset(), ("INSERT",), reverse, captures=captures, losses=losses)

@@ -24,7 +24,7 @@ from naap_ops.backup.take import Plan, Source, prepare, take
 from naap_ops.backup.verify import Report, verify
 from naap_ops.config import patterns
 from naap_ops.config.sources import Loaded, load
-from naap_ops.errors import BackupDamaged, ConfigurationError, ToolMismatch, ToolMissing, UsageError
+from naap_ops.errors import BackupDamaged, ConfigurationError, PrivilegeMissing, ToolMismatch, ToolMissing, UsageError
 from naap_ops.events import Events
 from naap_ops.listeners.delivery import Audience
 from naap_ops.postgres.conninfo import ConnInfo, resolve
@@ -37,6 +37,7 @@ from naap_ops.storage.registry import open_storage
 
 # A plain script is loaded in one transaction, which locks every table and index it makes.
 _SCRATCH_CONFIG = {"max_locks_per_transaction": "1024"}
+_COMMON_MAJOR = 16
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,6 +48,16 @@ class Target:
     info: ConnInfo
     server: ServerInfo
     tools: Toolset
+
+
+@dataclasses.dataclass(frozen=True)
+class ShadowPlace:
+    """An empty database to try migrations in. ``kind``: url, beside or embedded; ``tools`` finds the client tools for it."""
+
+    kind: str
+    info: ConnInfo
+    server: ServerInfo
+    tools: Callable[[], Toolset]
 
 
 @dataclasses.dataclass
@@ -166,15 +177,15 @@ class App:
 
     def verify(self, backup: Backup, grade: str) -> Report:
         """Check a backup at ``grade`` and record the outcome beside it."""
-        tools = None if grade == "hash" else self._readers(backup.sound)
+        tools = None if grade == "hash" else self.readers(backup.sound)
         return verify(backup, grade, tools, self._scratch, jobs=self.loaded.settings.restore.jobs)
 
     def drill(self, backup: Backup) -> Drill:
         """Restore a backup into a scratch database, ask it the questions of the settings, and record the outcome beside it."""
         settings = self.loaded.settings
-        return drill(backup, self._readers(backup.sound), self._scratch, settings.drill.checks, jobs=settings.restore.jobs)
+        return drill(backup, self.readers(backup.sound), self._scratch, settings.drill.checks, jobs=settings.restore.jobs)
 
-    def _readers(self, manifest: Manifest) -> Toolset | None:
+    def readers(self, manifest: Manifest) -> Toolset | None:
         """Tools that can read the archive: those of its major, else of a newer one. A plain script needs none."""
         major = int(str(manifest.tools["version"]).split(".")[0])
         last: ToolMissing | ToolMismatch | None = None
@@ -221,6 +232,82 @@ class App:
         ):
             yield own.info, find_tools(major, here.model_copy(update={"bindir": None}))
 
+    # --- shadows --------------------------------------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def shadow(self, live: Target | None, *, major: int | None = None, like: str | None = None) -> Iterator[ShadowPlace]:
+        """An empty database to try migrations in: by ``reverse.shadow`` the one of shadow_database_url, one beside the live
+        one, or one on a server of our own. Beside it, it gets the encoding and the locale of the database ``like``.
+
+        Raises PrivilegeMissing where there is none of the three; ConfigurationError.
+        """
+        from naap_ops.reverse import shadows
+
+        settings = self.loaded.settings
+        here = settings.tools.model_copy(update={"exec": []})
+        wanted = settings.reverse.shadow
+        if wanted == "url" or (wanted == "auto" and settings.shadow_database_url is not None):
+            info = self._shadow_url()
+            with shadows.given(info, live.info if live else None) as given:
+                with connect(given) as connection:
+                    server = server_info(connection)
+                yield ShadowPlace("url", given, server, lambda: find_tools(server.major, here))
+        elif wanted == "beside" or (wanted == "auto" and live is not None and _can_create(live.server)):
+            if live is None:
+                raise ConfigurationError(detail="a shadow beside the live database wants that to be reached: give --url")
+            beside, tools = live, live.tools
+            with shadows.beside(live.info, like) as info:
+                yield ShadowPlace("beside", info, beside.server, lambda: tools)
+        else:
+            number = live.server.major if live else major or settings.reverse.major or default_major()
+            with self._own_server(number, live) as info, shadows.beside(info) as made:
+                with connect(made) as connection:
+                    server = server_info(connection)
+                local = here.model_copy(update={"bindir": None})
+                yield ShadowPlace("embedded", made, server, lambda: find_tools(number, local))
+
+    def _shadow_url(self) -> ConnInfo:
+        from naap_ops.postgres.url import parse_url
+
+        url = self.loaded.settings.shadow_database_url
+        if url is None:
+            raise ConfigurationError(
+                detail="shadow_database_url is not set", hint="Set SHADOW_DATABASE_URL, or take another --shadow-server."
+            )
+        return parse_url(url, source="shadow_database_url")
+
+    @contextlib.contextmanager
+    def _own_server(self, major: int, live: Target | None) -> Iterator[ConnInfo]:
+        """A server of our own, on which whoever the live database's user is may do everything."""
+        try:
+            bindir = server_bindir(major)
+        except ToolMissing as missing:
+            if live is None:
+                raise
+            raise PrivilegeMissing(
+                user=live.server.user,
+                action=f"create a shadow database on {live.info.address}, and no server of major {major} is installed here",
+                hint=f"One of three: ALTER ROLE ... CREATEDB; SHADOW_DATABASE_URL, an empty database; {missing.advice}",
+            ) from None
+        with (
+            tempfile.TemporaryDirectory(prefix="naap_ops_") as folder,
+            ScratchServer(
+                bindir, Path(folder), config=_SCRATCH_CONFIG, superuser=live.server.user if live else "postgres"
+            ) as own,
+        ):
+            yield own.info
+
+    @contextlib.contextmanager
+    def history_server(self, workdir: Path) -> Iterator[ConnInfo]:
+        """A server of our own for long work: that of a killed run is ended by the next one with the same ``workdir``."""
+        bindir = server_bindir(self.loaded.settings.reverse.major or default_major())
+        try:
+            with ScratchServer(bindir, workdir, config=_SCRATCH_CONFIG) as own:
+                yield own.info
+        finally:
+            with contextlib.suppress(OSError):
+                workdir.rmdir()
+
     # --- retention ------------------------------------------------------------------------------------------------
 
     def retention_plan(self, alias: str | None, policy: retention.Policy) -> list[tuple[Backup, retention.Decision]]:
@@ -243,6 +330,16 @@ class App:
         return retention.Policy(
             **chosen, minimum=settings.keep_min if minimum is None else max(1, minimum), max_age=settings.max_age
         )
+
+
+def _can_create(server: ServerInfo) -> bool:
+    return server.can_createdb and not server.in_recovery
+
+
+def default_major() -> int:
+    """The major of a server of our own where nothing says which. Raises ToolMissing."""
+    there = installations()
+    return _COMMON_MAJOR if _COMMON_MAJOR in there or not there else max(there)
 
 
 def _create_scratch(connection: Connection, name: str, manifest: Manifest) -> None:

@@ -155,6 +155,22 @@ class BackupAmbiguous(OpsError):
     hint = "Give more of the id."
 
 
+class MigrationNotFound(OpsError):
+    """Fields: ``ref`` and ``folder``; ``what`` there is instead."""
+
+    exit_code = 11
+    name = "not_found"
+    message = "no migration {ref!r} in {folder}"
+    hint = "There are {what}."
+
+
+class MigrationAmbiguous(OpsError):
+    exit_code = 12
+    name = "ambiguous"
+    message = "{ref!r} fits {count} migrations: {candidates}"
+    hint = "Give more of its name."
+
+
 class BackupDamaged(OpsError):
     exit_code = 13
     name = "damaged"
@@ -252,6 +268,15 @@ class ShadowSpoiled(OpsError):
     exit_code = 19
     name = "proof_failed"
     message = "the reverse stopped half-way on the shadow, outside a transaction: {reason}"
+
+
+class Findings(OpsError):
+    """What `lint` found and nobody allowed. Fields: ``count`` and ``files``."""
+
+    exit_code = 22
+    name = "findings"
+    message = "{count} findings in {files}"
+    hint = "Mend the migration, or allow a finding by its name: --allow NAME, or the setting lint.allow."
 
 
 # --- tools that failed --------------------------------------------------------------------------------------------

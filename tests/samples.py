@@ -50,6 +50,21 @@ create table {schema}._prisma_migrations (id varchar(36) primary key, checksum v
 """
 
 
+# A history that starts from `prisma db push`: its first migrations stand on a schema that this file stands in for.
+_BASED = {"livepeer__naap": ("livepeer__naap--web-next", "before.sql")}
+
+
+def histories() -> dict[str, list[Path]]:
+    """History of the corpus -> its migrations in order, what they stand on included; skipped where the corpus is not."""
+    where = Path(os.environ.get(CORPUS, _BESIDE))
+    if not where.is_dir():
+        pytest.skip(f"no corpus of Prisma projects: {where} is missing, and {CORPUS} does not name its folder")
+    found = {each.name: sorted(each.glob("*/migration.sql")) for each in sorted(where.iterdir())}
+    for name, (base, before) in _BASED.items():
+        found[name] = [*found[base], where / name / before, *found[name]]
+    return {name: files for name, files in found.items() if files}
+
+
 def corpus(history: str) -> str:
     """``baseline.sql`` of a history of the corpus; the test is skipped where the corpus is not."""
     root = Path(os.environ.get(CORPUS) or _BESIDE)

@@ -19,10 +19,11 @@ _OVERLAP = len(_BLOCK_END) - 1
 
 
 class Sections:
-    """Feed it a script in pieces; it hands the wanted sections, by their types, to ``sink``."""
+    """Feed it a script in pieces; it hands the wanted sections, by their types, to ``sink``; with ``but`` all others."""
 
-    def __init__(self, wanted: Collection[str], sink: Callable[[bytes], object]) -> None:
+    def __init__(self, wanted: Collection[str], sink: Callable[[bytes], object], *, but: bool = False) -> None:
         self._wanted = {name.encode() for name in wanted}
+        self._but = but
         self._sink = sink
         self._passing = True
         self._in_rows = False
@@ -41,7 +42,7 @@ class Sections:
         while (end := data.find(b"\n", start) + 1) > 0:
             line = data[start:end]
             if match := _SECTION.fullmatch(line):
-                self._passing = match[1] in self._wanted
+                self._passing = (match[1] in self._wanted) != self._but
             self._pass(line)
             start = end
             if _COPY_START.fullmatch(line):

@@ -14,6 +14,7 @@ from naap_ops.config import dsn
 from naap_ops.config.envfiles import EnvFile
 
 OWN = "NAAP_OPS_DATABASE_URL"
+SHADOW = "SHADOW_DATABASE_URL"
 # Preferred first: the direct ones of Prisma's and Neon's/Vercel's conventions, then the one that may be pooled.
 CONVENTIONAL = ("DIRECT_URL", "DATABASE_URL_UNPOOLED", "DATABASE_URL")
 

@@ -158,6 +158,25 @@ class EncryptionSettings(_Section):
     identity_file: Path | None = None
 
 
+class ReverseSettings(_Section):
+    """Reverse migrations. ``migrations``: the project's folder, None: the first of the usual ones; ``templates``: own ones.
+
+    ``shadow``: where migrations are tried; ``major``: of the embedded server, where no database says which.
+    """
+
+    migrations: Path | None = None
+    templates: Path | None = None
+    shadow: Literal["auto", "embedded", "beside", "url"] = "auto"
+    major: Annotated[int, BeforeValidator(_number), Field(ge=12)] | None = None
+    jobs: Jobs = _JOBS
+
+
+class LintSettings(_Section):
+    """What `lint` finds and is told not to mind, by name."""
+
+    allow: Words = []
+
+
 class S3Settings(_Section):
     """How an `s3://bucket/prefix` is reached and written. Keys come from the chain that AWS tools use, never from here."""
 
@@ -266,6 +285,7 @@ class Settings(BaseSettings):
     repository: Text = "./backups"
     database_url: Url = None
     scratch_url: Url = None
+    shadow_database_url: Url = None
     staging: Path | None = None
     tenant_schemas: Pattern = "tenant_*"
     plugin_schemas: Pattern = "plugin_*"
@@ -283,6 +303,8 @@ class Settings(BaseSettings):
     log: LogSettings = LogSettings()
     metrics: MetricsSettings = MetricsSettings()
     schedule: ScheduleSettings = ScheduleSettings()
+    reverse: ReverseSettings = ReverseSettings()
+    lint: LintSettings = LintSettings()
 
     @classmethod
     def settings_customise_sources(

@@ -13,9 +13,11 @@ from naap_ops.config import choice, dsn, envfiles, layers, weburl
 from naap_ops.config.choice import Candidate, DatabaseChoice
 from naap_ops.config.envfiles import EnvFile
 from naap_ops.config.layers import Address, Layer
-from naap_ops.config.settings import Settings
+from naap_ops.config.settings import PREFIX, Settings
 from naap_ops.config.validation import safe, validated
 from naap_ops.errors import ConfigurationError, UsageError
+
+_SHADOW: Address = ("shadow_database_url",)
 
 
 @dataclass(frozen=True)
@@ -130,6 +132,8 @@ def load(
     url = choice.choose([*_outermost(given), *choice.candidates(environ, files), *_innermost(base)])
     if url is not None:
         merged.put(("database_url",), url.url, url.source)
+    if _SHADOW not in strong.values:
+        _shadow(merged, environ, files)
     settings = validated(merged)
     _register(settings)
     sources = {".".join(address): "default" for address, _ in _leaves(settings.model_dump(mode="json"))}
@@ -163,8 +167,18 @@ def _innermost(base: Layer) -> list[Candidate]:
     return [Candidate(value, source, f"database_url in {source}")] if isinstance(value, str) and value else []
 
 
+def _shadow(merged: Layer, environ: Mapping[str, str], files: Sequence[EnvFile]) -> None:
+    """Prisma's own name for the shadow database's URL, from the environment, then from the ``.env`` files."""
+    for place, variables in [("environment", environ), *((file.name, file.variables) for file in files)]:
+        for name in (f"{PREFIX}{choice.SHADOW}", choice.SHADOW):
+            if variables.get(name):
+                return merged.put(_SHADOW, variables[name], f"{place} {name}")
+    return None
+
+
 def _register(settings: Settings) -> None:
-    urls = [settings.database_url, settings.scratch_url, *(each.url for each in settings.databases.values())]
+    urls = [settings.database_url, settings.scratch_url, settings.shadow_database_url]
+    urls += [each.url for each in settings.databases.values()]
     for url in filter(None, urls):
         dsn.register_secrets(url)
     for url in (*settings.notify.urls, *filter(None, settings.notify.ping.model_dump().values())):

@@ -13,7 +13,7 @@ from naap_ops.config.layers import Address, Layer
 from naap_ops.config.settings import DatabaseSettings, Settings
 from naap_ops.errors import ConfigurationError, UsageError
 
-_URL_NAMES = ("database_url", "scratch_url", "url")
+_URL_NAMES = ("database_url", "scratch_url", "shadow_database_url", "url")
 
 
 def validated(merged: Layer) -> Settings:

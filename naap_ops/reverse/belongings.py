@@ -37,7 +37,9 @@ def _privileges(step: Step, phrase: str, kind: str, before: Any, after: Any, ord
     if after is not None and old == now and (old is None or owner == after.owner):
         return
     if others := grantors(item for item in old or () if item not in (now or ())) - {owner, getattr(after, "owner", owner)}:
-        raise Irreversible(f"privileges on {phrase} that {', '.join(sorted(others))} had granted can be granted again only by them")
+        raise Irreversible(
+            f"privileges on {phrase} that {', '.join(sorted(others))} had granted can be granted again only by them"
+        )
     default = default_acl(kind, owner, step.before.major)
     want = default if old is None else parse_acl(old)
     if after is None:
@@ -66,4 +68,6 @@ def _object(phrase: str) -> str:
     for word in ("VIEW ", "MATERIALIZED VIEW ", "FOREIGN TABLE "):
         if phrase.startswith(word):
             return "TABLE " + phrase.removeprefix(word)
+    if phrase.startswith("AGGREGATE "):  # to GRANT they are functions of all their arguments
+        return "FUNCTION " + phrase.removeprefix("AGGREGATE ").replace("(*)", "()").replace(" ORDER BY ", ", ")
     return "TYPE " + phrase.removeprefix("DOMAIN ") if phrase.startswith("DOMAIN ") else phrase

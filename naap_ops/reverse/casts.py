@@ -5,6 +5,7 @@ Nothing is claimed that is not proved: the lossless pairs are listed; every othe
 
 from __future__ import annotations
 
+import re
 from typing import Any, Final
 
 from naap_ops.reverse.model import Step
@@ -24,6 +25,8 @@ _LOSSLESS: Final = frozenset(
     }
 )  # fmt: skip
 
+_ARRAY_OF: Final = re.compile(r"\barray\s*\[", re.IGNORECASE)
+
 
 def base(column: Any) -> str:
     """The type without its modifiers: ``character varying(3)`` is ``character varying``."""
@@ -32,7 +35,7 @@ def base(column: Any) -> str:
     return str((head.rstrip() + rest).strip())
 
 
-def using(_step: Step, was: Any, now: Any) -> str:
+def using(step: Step, was: Any, now: Any) -> str:
     """What to put behind USING to get from ``now``'s type back to ``was``'s; '' when the server's own assignment cast does it."""
     old, new = base(was), base(now)
     column = quoted(was.name)
@@ -41,7 +44,9 @@ def using(_step: Step, was: Any, now: Any) -> str:
     if old.endswith("[]") and not new.endswith("[]"):
         return _to_array(column, was, new)
     if new.endswith("[]") and not old.endswith("[]"):
-        return f"({column})[1]::{was.type}" if new != "jsonb" else ""
+        if old in _TEXTS and not _ARRAY_OF.search(step.statement.sql):
+            return f"{column}::{was.type}"  # it was read as an array's text
+        return f"({column})[1]::{was.type}"
     if new in ("json", "jsonb"):
         return f"({column} #>> '{{}}')::{was.type}" if old not in ("json", "jsonb") else f"{column}::{was.type}"
     if old in ("json", "jsonb"):

@@ -59,7 +59,9 @@ def rows_of(step: Step) -> Rows:
     """What is known of the rows that the statement inserted."""
     node = step.statement.node
     schema = node.relation.schemaname or step.after.schema
-    table = next((row for row in step.after.rows["table"].values() if (row.schema, row.name) == (schema, node.relation.relname)), None)
+    table = next(
+        (row for row in step.after.rows["table"].values() if (row.schema, row.name) == (schema, node.relation.relname)), None
+    )
     updates = node.HasField("on_conflict_clause") and node.on_conflict_clause.action == grammar.ONCONFLICT_UPDATE
     try:
         if table is None:
@@ -88,7 +90,8 @@ def _known(step: Step, node: Any, table: Any, updates: bool) -> Rows:
     fixed = {
         column.name: all(_constant(row[at]) for row in targets)
         for at, column in enumerate(columns)
-        if all(_repeatable(step, row[at]) for row in targets) and not (column.identity and node.override == grammar.OVERRIDING_USER_VALUE)
+        if all(_repeatable(step, row[at]) for row in targets)
+        and not (column.identity and node.override == grammar.OVERRIDING_USER_VALUE)
     }
     names = _key(step, table, fixed)
     keys = tuple(column for column in columns if column.name in names)
@@ -180,7 +183,11 @@ def _repeatable(step: Step, node: Any) -> bool:
             return False
         if kind == "FuncCall" and not _known_function(step, each):
             return False
-        if kind == "SelectStmt" and (each.HasField("limit_count") or each.HasField("limit_offset") or any(x.WhichOneof("node") for x in each.distinct_clause)):
+        if kind == "SelectStmt" and (
+            each.HasField("limit_count")
+            or each.HasField("limit_offset")
+            or any(x.WhichOneof("node") for x in each.distinct_clause)
+        ):
             return False
     return True
 

@@ -64,7 +64,7 @@ class Sql:
     def __call__(self, template: str, **values: Any) -> str:
         """Render ``<family>/<verb>``; one statement without its semicolon."""
         found = _environment(self._folder).get_template(f"{template}.sql.j2")
-        return found.render(values, name=self.name, qualified=self.qualified).strip()
+        return found.render({"name": self.name, "qualified": self.qualified, **values}).strip()
 
 
 @cache

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from invoke.collection import Collection
 
-from naap_ops.tasks import backup, check, config, demo, drill, restore, schedule, snapshot
+from naap_ops.tasks import backup, check, config, demo, drill, lint, restore, reverse, schedule, snapshot
 
 ns = Collection(
     check.check,
     config.config,
     demo.demo,
     drill.drill,
+    lint.lint,
     snapshot.snapshot,
     backup=backup.collection,
     restore=restore.collection,
+    reverse=reverse.collection,
     schedule=schedule.collection,
 )

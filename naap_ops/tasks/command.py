@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 
 _SHORT = {"yes": "y", "database": "d", "jobs": "j", "quiet": "q"}
 
+_PAIRS = {"from_diff"}
+
 _COMMON: dict[str, tuple[Any, str]] = {
     "json": (False, "print one JSON object as the last line of stdout; human text goes to stderr"),
     "quiet": (False, "say nothing but errors"),
@@ -197,7 +199,24 @@ class OpsTask(Task):  # type: ignore[type-arg]
         for argument in arguments:
             if argument.name in _SHORT:
                 argument.names = (argument.name, _SHORT[argument.name])
-        return arguments
+        return [_Pair(argument) if argument.name in _PAIRS else argument for argument in arguments]
+
+
+class _Pair(Argument):
+    """A flag with two values. To Invoke it is a repeatable one that wants, as soon as it has one, another word for itself."""
+
+    def __init__(self, flag: Argument) -> None:
+        super().__init__(names=flag.names, kind=list, help=flag.help, attr_name=flag.attr_name, positional=True)
+        self._value: list[str] = []
+
+    @property
+    def value(self) -> Any:
+        return None if len(self._value) == 1 else self._value
+
+    @value.setter
+    def value(self, arg: str) -> None:
+        self.raw_value = arg
+        self._value = [*self._value, arg]
 
 
 def command(

@@ -50,16 +50,19 @@ class _Bar:
         self._task = bar.add_task("connecting", total=None, detail="")
         self._tables = 0
         self._bytes = 0
+        self._unit = "tables"
 
     def __call__(self, event: Event) -> None:
         data = event.data
         if event.name.endswith(".begin"):
             self._tables = data.get("tables", 0)
+            self._unit = data.get("unit", "tables")
             self._bar.update(self._task, description=event.name.partition(".")[0], total=self._tables or None)
         elif event.name.endswith(".progress"):
             self._bytes = self._bytes + data["bytes"] if data.get("added") else data.get("bytes", self._bytes)
             done = data.get("tables")
-            detail = size(self._bytes) + (f", {done}/{self._tables} tables" if done is not None else "")
+            amount = [size(self._bytes)] if self._bytes or self._unit == "tables" else []
+            detail = ", ".join([*amount, *([f"{done}/{self._tables} {self._unit}"] if done is not None else [])])
             self._bar.update(self._task, completed=done, detail=detail)
         elif event.name.endswith(".step"):
             self._bar.update(self._task, description=str(data.get("text", "")))

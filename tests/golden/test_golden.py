@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from naap_ops.errors import ForwardFailed
 from naap_ops.postgres.catalog.difference import differences, reordered
 from naap_ops.postgres.catalog.model import Catalog
 from naap_ops.postgres.catalog.snapshot import snapshot
@@ -75,9 +76,14 @@ def test_golden(ground: Ground, case: Case, schema: str) -> None:
     _is_back(session, found, before)
     moved = reordered(before, snapshot(session, schema=schema))
     assert canonical(_dump(ground, schema), ordered=not moved) == canonical(dump, ordered=not moved)
-    if not any(loss.kind in ("rows", "values") and not loss.since for _, loss in found.losses):
+    stays = any(loss.kind == "residue" for _, loss in found.losses)
+    if not stays and not any(loss.kind in ("rows", "values") and not loss.since for _, loss in found.losses):
         assert rows.differences(content, _content(session)) == []
-    again = replay(session, script, snapshot(session, schema=schema), steps=False)
+    try:
+        again = replay(session, script, snapshot(session, schema=schema), steps=False)
+    except ForwardFailed:
+        assert stays  # rows that stay, as the loss says, are in the way of the same rows
+        return
     assert [str(each) for each in differences(done.after, again.after)] == []
 
 

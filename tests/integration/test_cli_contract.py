@@ -313,6 +313,7 @@ def test_outside_a_checkout(backed_up: Desk, tmp_path: Path) -> None:
     assert set(tasks()) <= set(re.findall(r"^  (\S+)", backed_up.program("--list", cwd=elsewhere).out, re.MULTILINE)) | {
         "backup",
         "restore",
+        "reverse",
     }
     assert list(elsewhere.iterdir()) == []
 
@@ -321,7 +322,7 @@ def test_the_readmes_table_of_tasks_is_the_namespace() -> None:
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     table = re.findall(r"^\| `([a-z.-]+)(?: [A-Z]+)?` \|", text, re.MULTILINE)
     assert len(table) == len(set(table))
-    defaults = {"backup.create": "backup", "restore.run": "restore"}
+    defaults = {"backup.create": "backup", "restore.run": "restore", "reverse.run": "reverse"}
     assert set(table) == {defaults.get(name, name) for name in tasks()}
 
 

@@ -35,6 +35,7 @@ class Column(NamedTuple):
     identity: str
     generated: str
     storage: str | None
+    type_storage: str
     compression: str
     statistics: int | None
     options: list[str] | None
@@ -61,13 +62,13 @@ def _query(major: int) -> str:
       format_type(a.atttypid, a.atttypmod), a.atttypid::bigint, a.atttypmod::int,
       case when a.attcollation <> t.typcollation then a.attcollation::regcollation::text end, a.attnotnull,
       pg_get_expr(d.adbin, d.adrelid), md5(d.adbin::text), a.attidentity::text, a.attgenerated::text,
-      case when a.attstorage <> t.typstorage then a.attstorage::text end, a.attcompression::text,
+      case when a.attstorage <> t.typstorage then a.attstorage::text end, t.typstorage::text, a.attcompression::text,
       nullif(a.attstattarget, -1)::int, a.attoptions, a.attislocal, a.attinhcount::int, {not_null},
       case when a.attacl is not null then (select array_agg(x::text order by x::text) from unnest(a.attacl) x) end,
       {comment("pg_class", "a.attrelid", "a.attnum")}, t.typtype::text
     from pg_catalog.pg_attribute a join pg_catalog.pg_class c on c.oid = a.attrelid
     join pg_catalog.pg_namespace n on n.oid = c.relnamespace
-    left join pg_catalog.pg_type t on t.oid = a.atttypid
+    join pg_catalog.pg_type t on t.oid = a.atttypid
     left join pg_catalog.pg_attrdef d on d.adrelid = a.attrelid and d.adnum = a.attnum
     {join}
     where a.attnum > 0 and not a.attisdropped and c.relkind in ('r', 'p', 'f') and c.relpersistence <> 't' and {SCHEMAS}
@@ -101,6 +102,6 @@ KIND = Kind(
         "acl",
         "comment",
     ),  # fmt: skip
-    unseen=("key", "table_key", "number", "type_key", "modifier", "default_hash", "type_kind"),
+    unseen=("key", "table_key", "number", "type_key", "modifier", "default_hash", "type_kind", "type_storage"),
     parent="table_key",
 )

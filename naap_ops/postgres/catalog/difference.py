@@ -53,11 +53,13 @@ def _of_kind(kind: Kind, before: Any, after: Any, renamed: set[tuple[str, str]])
     new = [row for key, row in after.items() if key not in before]
     if gone and new and kind.rebuilt:
         gone, new = _without_replaced(kind, gone, new)
-    for row in gone:
+    # in the order in which things were made: the server gives its rows in any
+    for row in sorted(gone, key=lambda row: row.key):
         yield Change(kind, row, None)
-    for row in new:
+    for row in sorted(new, key=lambda row: row.key):
         yield Change(kind, None, row)
-    for key, old in before.items():
+    for key in sorted(key for key, old in before.items() if after.get(key, old) != old):
+        old = before[key]
         now = after.get(key)
         if now is not None and now != old:
             fields = frozenset(name for name in kind.own if getattr(old, name) != getattr(now, name))

@@ -48,7 +48,9 @@ _AGGREGATE = """
     then ', MFINALFUNC_MODIFY = ' || case a.aggmfinalmodify when 'r' then 'READ_ONLY' when 's' then 'SHAREABLE' else 'READ_WRITE' end else '' end
   || case when a.aggminitval is not null then ', MINITCOND = ' || quote_literal(a.aggminitval) else '' end
   || case when a.aggkind = 'h' then ', HYPOTHETICAL' else '' end
-  || case when a.aggsortop <> 0 then ', SORTOP = ' || a.aggsortop::regoper else '' end
+  || case when a.aggsortop <> 0 then (
+    select ', SORTOP = OPERATOR(' || quote_ident(s.nspname) || '.' || o.oprname || ')' from pg_catalog.pg_operator o
+    join pg_catalog.pg_namespace s on s.oid = o.oprnamespace where o.oid = a.aggsortop) else '' end
   || case p.proparallel when 's' then ', PARALLEL = SAFE' when 'r' then ', PARALLEL = RESTRICTED' else '' end || ')'
 """
 
@@ -65,7 +67,9 @@ def _query(_major: int) -> str:
       {acl("p.proacl", "f", "p.proowner")}, {comment("pg_proc", "p.oid")}
     from pg_catalog.pg_proc p join pg_catalog.pg_namespace n on n.oid = p.pronamespace
     left join pg_catalog.pg_aggregate a on a.aggfnoid = p.oid
-    where p.oid >= 16384 and {SCHEMAS} and {not_member("pg_proc", "p.oid")}"""
+    where p.oid >= 16384 and {SCHEMAS} and {not_member("pg_proc", "p.oid")}
+      and not exists (select from pg_catalog.pg_depend own where own.classid = 'pg_catalog.pg_proc'::regclass and own.objid = p.oid
+        and own.deptype = 'i')"""
 
 
 KIND = Kind(

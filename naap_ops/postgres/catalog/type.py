@@ -10,7 +10,7 @@ from naap_ops.postgres.catalog.scope import SCHEMAS, acl, comment, not_member
 
 class Type(NamedTuple):
     """``typtype``: e, c or r. ``labels``: an enum's, in order. ``attributes``: a composite's, as ``"name" type``; ``range``: what follows
-    AS RANGE, in parentheses."""
+    AS RANGE, in parentheses. ``attribute_comments``: names and comments in turn."""
 
     key: int
     schema: str
@@ -21,6 +21,7 @@ class Type(NamedTuple):
     label_keys: list[int]
     attributes: list[str]
     range: str | None
+    attribute_comments: list[str]
     acl: list[str] | None
     comment: str | None
 
@@ -40,6 +41,9 @@ def _query(_major: int) -> str:
         || case when r.rngcanonical <> 0 then ', canonical = ' || r.rngcanonical::regproc::text else '' end
         || case when r.rngsubdiff <> 0 then ', subtype_diff = ' || r.rngsubdiff::regproc::text else '' end
         || ', multirange_type_name = ' || r.rngmultitypid::regtype::text end,
+      array(select unnest(array[quote_ident(a.attname), d.description]) from pg_catalog.pg_attribute a
+        join pg_catalog.pg_description d on d.objoid = a.attrelid and d.objsubid = a.attnum and d.classoid = 'pg_catalog.pg_class'::regclass
+        where t.typtype = 'c' and a.attrelid = t.typrelid order by a.attnum),
       {acl("t.typacl", "T", "t.typowner")}, {comment("pg_type", "t.oid")}
     from pg_catalog.pg_type t join pg_catalog.pg_namespace n on n.oid = t.typnamespace
     left join pg_catalog.pg_class c on c.oid = t.typrelid
@@ -53,6 +57,6 @@ KIND = Kind(
     Type._make,
     _query,
     identity=("schema", "name"),
-    own=("schema", "name", "owner", "labels", "attributes", "range", "acl", "comment"),
+    own=("schema", "name", "owner", "labels", "attributes", "range", "attribute_comments", "acl", "comment"),
     unseen=("key", "label_keys"),
 )

@@ -26,6 +26,8 @@ _CHANGES: Final = re.compile(
     r"\b(insert\s+into|update(?!\s+of\b)|delete\s+from|truncate|merge\s+into|copy|perform|call|setval|nextval|execute(?!\s+(function|procedure)\b))\b",
     re.IGNORECASE,
 )
+_WRITES: Final = r"\b(?:insert\s+into|update|delete\s+from|truncate(?:\s+table)?|merge\s+into|copy)\s+(?:only\s+)?"
+_DYNAMIC: Final = re.compile(r"\bexecute\s+(?!function\b|procedure\b)", re.IGNORECASE)
 _POSITIONS: Final = frozenset({"setval", "nextval"})
 
 
@@ -117,7 +119,12 @@ def _updated_along(step: Step, relation: tuple[str, str], columns: tuple[str, ..
             other, keys = (row.schema, row.table), tuple(row.columns)
             referenced = row.definition.partition(" REFERENCES ")[2].partition("(")[2].partition(")")[0]
             touches = any(name in referenced for name in names)
-            if touches and "ON UPDATE " in row.definition and "ON UPDATE RESTRICT" not in row.definition and (other, keys) not in seen:
+            if (
+                touches
+                and "ON UPDATE " in row.definition
+                and "ON UPDATE RESTRICT" not in row.definition
+                and (other, keys) not in seen
+            ):
                 seen.add((other, keys))
                 todo.append((other, keys))
                 yield other, keys, "updated"
@@ -134,13 +141,25 @@ def losses(step: Step, _sql: Sql) -> Iterator[Loss]:
     for relation, columns, what in _touched(step):
         if columns is None:
             reason = _REASONS.get(what, f"rows that it {what} are not known any more")
-            yield Loss("residue" if what == "inserted inside" else "rows", reason.replace("it truncated", "it took away"), relation)
+            yield Loss(
+                "residue" if what == "inserted inside" else "rows", reason.replace("it truncated", "it took away"), relation
+            )
         for column in columns or ():
             yield Loss("values", "values that it replaced are not known any more", relation, column)
     if step.statement.tag == "TRUNCATE TABLE" and step.statement.node.restart_seqs:
         yield Loss("state", "sequences of the truncated tables stay where they were set to: at their start")
     if step.statement.opaque:
         yield from _opaque(step)
+
+
+def _written(step: Step, bodies: list[str]) -> Iterator[tuple[str, str]]:
+    """Tables that bodies write to by their own words; where a body runs SQL that it puts together, all that it names."""
+    for body in bodies:
+        dynamic = _DYNAMIC.search(body) is not None
+        for row in step.before.rows["table"].values():
+            name = rf'(?<![\w"])(?:"?{re.escape(row.schema)}"?\s*\.\s*)?"?{re.escape(row.name)}"?(?![\w"])'
+            if re.search(name if dynamic else _WRITES + name, body, re.IGNORECASE):
+                yield row.schema, row.name
 
 
 def _opaque(step: Step) -> Iterator[Loss]:
@@ -152,7 +171,8 @@ def _opaque(step: Step) -> Iterator[Loss]:
         yield Loss("state", "the sequence stays where it was set to")
         return
     named = [(relation[0] or step.before.schema, relation[1]) for relation in step.statement.relations]
-    known = [relation for relation in dict.fromkeys(named) if _table(step, relation) is not None]
+    bodies = [step.statement.sql, *(row.definition for row in step.before.rows["routine"].values() if row.name in calls)]
+    known = [relation for relation in dict.fromkeys([*named, *_written(step, bodies)]) if _table(step, relation) is not None]
     for relation in known:
         yield Loss("rows", "what it did to rows of this table is not known", relation)
     if not known:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 from naap_ops.postgres.catalog.difference import Change
-from naap_ops.reverse import casts, fill
+from naap_ops.reverse import aside, casts, fill, rewrites
 from naap_ops.reverse.acl import parse_acl, statements
 from naap_ops.reverse.belongings import belongings
 from naap_ops.reverse.families import sequence
@@ -16,6 +17,7 @@ from naap_ops.reverse.render import Sql, quoted
 
 _SET_EXPRESSION = 17  # from this major on, a generated column's expression can be replaced
 _NAME_BYTES = 63
+_AFTER_PARENT = Rank.CREATE_COLUMN + 1  # what is done to a parent's column is done to its children's, and would undo this
 
 
 def reverse(step: Step, sql: Sql) -> Iterator[Piece]:
@@ -26,8 +28,12 @@ def reverse(step: Step, sql: Sql) -> Iterator[Piece]:
                 yield Piece(Rank.DROP_COLUMN, -change.after.number, sql("column/drop", column=change.after), relation=sql.table(change.after),
                             dangers=frozenset({"deletes_data"}))  # fmt: skip
         elif change.dropped:
-            if change.before.table_key not in step.dropped and change.before.local:
+            if change.before.table_key in step.dropped:
+                continue
+            if change.before.local:
                 yield from _dropped(step, sql, change.before)
+            else:
+                yield from _inherited(step, sql, change.before, None)
         else:
             yield from _altered(step, sql, change)
 
@@ -97,7 +103,8 @@ def _dropped(step: Step, sql: Sql, column: Any) -> Iterator[Piece]:
 
 def _set_not_null(sql: Sql, column: Any) -> Piece:
     name = column.not_null_name
-    named = name if name is not None and name != default_not_null_name(column.table, column.name) else None
+    plain = name is None or name == default_not_null_name(column.table, column.name)
+    named = None if plain and column.not_null_valid and not column.not_null_no_inherit else name
     text = sql("column/set_not_null", column=column, constraint=named)
     return Piece(Rank.COLUMN_NOT_NULL, column.number, text, relation=sql.table(column), dangers=frozenset({"may_fail_on_data"}))
 
@@ -107,8 +114,11 @@ def _set_not_null(sql: Sql, column: Any) -> Piece:
 
 def _altered(step: Step, sql: Sql, change: Change) -> Iterator[Piece]:
     was, now, fields = change.before, change.after, change.fields
-    if not (was.local or "local" in fields) or not now.local:
-        return  # a partition's column follows its parent's
+    if was.table_key in step.relinked and was.local != now.local:
+        return  # attaching and detaching do that
+    if not was.local:
+        yield from _inherited(step, sql, was, now)
+        return
     table = sql.table(was)
     if "name" in fields:
         yield Piece(Rank.RENAME_COLUMN, 0, sql("column/rename", column=was, now=now.name), relation=table)
@@ -117,6 +127,7 @@ def _altered(step: Step, sql: Sql, change: Change) -> Iterator[Piece]:
         return
     retyped = bool(fields & {"type_key", "modifier", "collation"})
     default = ("default_hash" in fields and was.default != now.default) or (retyped and (was.default or now.default))
+    default = default and not was.generated
     if now.identity and not was.identity:
         yield Piece(Rank.UNLINK_DEFAULT, 0, sql("column/drop_identity", column=now), relation=table)
     if default and now.default is not None and (retyped or was.default is None):
@@ -127,14 +138,14 @@ def _altered(step: Step, sql: Sql, change: Change) -> Iterator[Piece]:
             relation=table,
         )
     if retyped:
-        using = casts.using(step, was, now)
+        using = casts.using(step, was, now) if not was.generated else ""
         yield Piece(Rank.COLUMN_TYPE, was.number, sql("column/type", column=was, using=using), relation=table,
                     dangers=frozenset({"rewrites_table", "may_fail_on_data"}))  # fmt: skip
     if default and was.default is not None:
-        yield Piece(Rank.CREATE_COLUMN, 9000 + was.number, sql("column/set_default", column=was), relation=table)
+        yield _set_default(sql, was)
         for own in step.before.children("sequence", "column_key", was.key):
             yield from sequence.carry_on(step, sql, own)
-    if "not_null" in fields or "not_null_name" in fields:
+    if fields & {"not_null", "not_null_name", "not_null_valid", "not_null_no_inherit"}:
         yield from _nullability(sql, was, now)
     if "identity" in fields and was.identity:
         identity = next(iter(step.before.children("sequence", "column_key", was.key)), None)
@@ -152,7 +163,14 @@ def _nullability(sql: Sql, was: Any, now: Any) -> Iterator[Piece]:
         yield _set_not_null(sql, was)
     elif now.not_null and not was.not_null:
         yield Piece(Rank.AFTER_TYPE, was.number, sql("column/drop_not_null", column=was), relation=table)
-    elif was.not_null_name and now.not_null_name and was.not_null_name != now.not_null_name:
+    elif was.not_null and not was.not_null_valid and now.not_null_valid:
+        # there is no un-validate
+        text = sql("constraint/drop", constraint=now._replace(name=now.not_null_name))
+        yield Piece(Rank.DROP_CONSTRAINT, was.number, text, relation=table)
+        yield _set_not_null(sql, was)
+    elif was.not_null and was.not_null_no_inherit != now.not_null_no_inherit:
+        yield Piece(Rank.ALTER_COLUMN, was.number, sql("column/not_null_inherit", column=was), relation=table)
+    if was.not_null_name and now.not_null_name and was.not_null_name != now.not_null_name:
         text = sql("constraint/rename", constraint=was, now=now.not_null_name, to=was.not_null_name)
         yield Piece(Rank.RENAME_PART, 0, text, relation=table)
 
@@ -166,9 +184,52 @@ def _expression(step: Step, sql: Sql, was: Any, now: Any) -> Iterator[Piece]:
     elif not was.generated:
         raise Irreversible(f"column {was.name} of {table} cannot become a generated one in place")
     else:
+        yield from aside.around_column(step, sql, now)
         yield Piece(Rank.DROP_COLUMN, 0, sql("column/drop", column=was), relation=table)
         yield Piece(Rank.CREATE_COLUMN, 0, sql("column/add", column=was, definition=definition(step, sql, was)), relation=table,
                     dangers=frozenset({"rewrites_table", "column_order"}))  # fmt: skip
+        yield from settings(sql, was, None)
+        yield from belongings_of(step, sql, was, None)
+
+
+# --- inherited -----------------------------------------------------------------------------------------------------
+
+
+def _parent(step: Step, column: Any) -> Any:
+    table = step.before.get("table", column.table_key)
+    rows = (row for key in table.parent_keys for row in step.before.children("column", "table_key", key))
+    return next((row for row in rows if row.name == column.name), None)
+
+
+def _inherited(step: Step, sql: Sql, was: Any, now: Any) -> Iterator[Piece]:
+    """A child's column follows its parent's, also on the way back; this is what it has of its own."""
+    parent = _parent(step, was)
+    if parent is None:
+        return
+    fields = next((c.fields for c in step.of("column") if c.before is not None and c.before.key == parent.key), frozenset())
+    have = parent._replace(options=None, compression="") if now is None else now
+    if now is not None and fields & {"default_hash", "type_key", "modifier", "collation"}:
+        have = have._replace(default=parent.default)
+    if now is not None and "not_null" in fields:
+        have = have._replace(not_null=parent.not_null)
+    if now is not None and fields & {"storage", "statistics"}:
+        have = have._replace(storage=parent.storage, statistics=parent.statistics)
+    table = sql.table(was)
+    if was.default != have.default and not was.generated:
+        drop = Piece(_AFTER_PARENT, was.number, sql("column/drop_default", column=was), relation=table)
+        yield _set_default(sql, was) if was.default is not None else drop
+    if was.not_null and not have.not_null:
+        yield _set_not_null(sql, was)
+    elif have.not_null and not was.not_null:
+        yield Piece(_AFTER_PARENT, was.number, sql("column/drop_not_null", column=was), relation=table)
+    for piece in settings(sql, was, have):
+        yield replace(piece, rank=_AFTER_PARENT)
+    yield from belongings_of(step, sql, was, now)
+
+
+def _set_default(sql: Sql, column: Any) -> Piece:
+    rank, order = (_AFTER_PARENT, column.number) if column.inherited else (Rank.CREATE_COLUMN, 9000 + column.number)
+    return Piece(rank, order, sql("column/set_default", column=column), relation=sql.table(column))
 
 
 # --- losses, captures, checks --------------------------------------------------------------------------------------
@@ -180,7 +241,7 @@ def losses(step: Step, sql: Sql) -> Iterator[Loss]:
         was, now = change.before, change.after
         if change.dropped and was.table_key not in step.dropped and was.local and not was.generated:
             yield Loss("values", _gone(step, was), (was.schema, was.table), was.name)
-        elif change.created and now.table_key not in step.created and not now.generated:
+        elif change.created and now.table_key not in step.created and now.local and not now.generated:
             yield Loss(
                 "values",
                 "the column goes, and with it every value written into it since",
@@ -188,10 +249,16 @@ def losses(step: Step, sql: Sql) -> Iterator[Loss]:
                 now.name,
                 since=True,
             )
+        elif was is not None and now is not None and was.generated and not now.generated:
+            reason = "the column is made again from its expression: what was written into it since goes"
+            yield Loss("values", reason, (was.schema, was.table), was.name, since=True)
         elif was is not None and now is not None and change.fields & {"type_key", "modifier"}:
             reason = casts.loss(step, was, now)
             if reason:
                 yield Loss("values", reason, (was.schema, was.table), was.name)
+    for table, column in rewrites.computed(step):
+        reason = "behind USING stands more than a cast: the values that it replaced are not known any more"
+        yield Loss("values", reason, (table.schema, table.name), column.name)
 
 
 def _gone(step: Step, column: Any) -> str:
@@ -213,6 +280,8 @@ def captures(step: Step, _sql: Sql) -> Iterator[Capture]:
             yield Capture((was.schema, was.table), (was.name,), "dropped")
         elif was is not None and now is not None and change.fields & {"type_key", "modifier"} and casts.loss(step, was, now):
             yield Capture((was.schema, was.table), (was.name,), "type changed")
+    for table, column in rewrites.computed(step):
+        yield Capture((table.schema, table.name), (column.name,), "computed anew")
 
 
 def checks(step: Step, sql: Sql) -> Iterator[Check]:
@@ -221,7 +290,7 @@ def checks(step: Step, sql: Sql) -> Iterator[Check]:
         was, now = change.before, change.after
         if was is None:
             continue
-        if now is not None and was.not_null and not now.not_null:
+        if now is not None and was.not_null and was.not_null_valid and not now.not_null:
             yield Check(
                 sql("column/nulls", column=was, name=now.name),
                 f"{sql.table(was)}.{quoted(was.name)} holds nulls, and was NOT NULL before",

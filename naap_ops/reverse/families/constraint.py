@@ -88,7 +88,14 @@ def checks(step: Step, sql: Sql) -> Iterator[Check]:
     """Data written since may not fit: duplicates, orphans, rows that fail a check."""
     for change in step.of("constraint"):
         was = change.before
-        if not change.dropped or was.parent_key or was.table_key in step.dropped or not was.validated or not was.enforced:
+        if (
+            not change.dropped
+            or was.parent_key
+            or not was.local
+            or was.table_key in step.dropped
+            or not was.validated
+            or not was.enforced
+        ):
             continue
         have = {row.name for row in step.after.rows["column"].values() if row.table_key == was.table_key}
         if not set(was.columns) <= have:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from naap_ops.reverse.belongings import belongings
 from naap_ops.reverse.model import Family, Piece, Step
@@ -23,7 +24,8 @@ def reverse(step: Step, sql: Sql) -> Iterator[Piece]:
             yield Piece(Rank.RENAME_PART, 0, sql("event_trigger/rename", trigger=was, now=now.name), lock="")
         if was.enabled != (now.enabled if now is not None else "O"):
             yield Piece(Rank.CREATE_EVENT_TRIGGER, 1, sql("event_trigger/enable", trigger=was), lock="")
-        yield from belongings(step, f"EVENT TRIGGER {quoted(was.name)}", "", was, now)
+        for piece in belongings(step, f"EVENT TRIGGER {quoted(was.name)}", "", was, now):
+            yield replace(piece, rank=Rank.CREATE_EVENT_TRIGGER, order=2)
 
 
 FAMILY = Family(

@@ -18,7 +18,12 @@ def reverse(step: Step, sql: Sql) -> Iterator[Piece]:
         if change.created:
             yield Piece(Rank.DROP_EXTENSION, -change.after.key, sql("extension/drop", extension=change.after), lock="")
         elif change.dropped:
-            yield Piece(Rank.CREATE_EXTENSION, change.before.key, sql("extension/create", extension=change.before, schema=sql.schema), lock="")
+            yield Piece(
+                Rank.CREATE_EXTENSION,
+                change.before.key,
+                sql("extension/create", extension=change.before, schema=sql.schema),
+                lock="",
+            )
         else:
             if "version" in change.fields:
                 raise Irreversible(

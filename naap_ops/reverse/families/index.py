@@ -9,7 +9,7 @@ from naap_ops.postgres.catalog.difference import Change
 from naap_ops.reverse.belongings import belongings
 from naap_ops.reverse.model import Check, Family, Irreversible, Piece, Step
 from naap_ops.reverse.ranks import Rank
-from naap_ops.reverse.render import Sql
+from naap_ops.reverse.render import Sql, quoted
 
 
 def reverse(step: Step, sql: Sql) -> Iterator[Piece]:
@@ -46,12 +46,23 @@ def create(step: Step, sql: Sql, index: Any, *, concurrently: bool = False) -> I
         rank, order = rank - 1, -_depth(step, index)
     if not index.constraint:
         yield Piece(
-            rank, order, sql("index/create", index=index, concurrently=concurrently),
+            rank, order, sql("index/create", index=index, definition=_definition(sql, index), concurrently=concurrently),
             lock="SHARE UPDATE EXCLUSIVE" if concurrently else "SHARE", relation=sql.table(index),
             transactional=not concurrently, dangers=frozenset({"index_build"}),
         )  # fmt: skip
         yield from belongings(step, f"INDEX {sql.name(index)}", "", index, None)
     yield from _properties(step, sql, index, None)
+
+
+def _definition(sql: Sql, index: Any) -> str:
+    """The server's words, which leave out the tablespace; its place is before the predicate."""
+    if not index.tablespace:
+        return str(index.definition)
+    where = f" WHERE {index.predicate}" if index.predicate else ""
+    head = index.definition.removesuffix(where)
+    if where and head == index.definition:
+        raise Irreversible(f"index {sql.name(index)} has a tablespace and a predicate that cannot be told apart")
+    return f"{head} TABLESPACE {quoted(index.tablespace)}{where}"
 
 
 def _depth(step: Step, index: Any) -> int:
@@ -65,6 +76,9 @@ def _altered(step: Step, sql: Sql, change: Change) -> Iterator[Piece]:
         if now.parent_key in step.before.rows["index"]:
             raise Irreversible(f"index {sql.name(was)} was attached to a partitioned one, from which it cannot be detached")
         yield from create(step, sql, was)  # it goes with the parent that took it
+        return
+    if now.constraint and not was.constraint:
+        yield from create(step, sql, was)  # it goes with the constraint that took it
         return
     if "name" in change.fields and not was.constraint:
         yield Piece(
@@ -84,23 +98,28 @@ def _clustered(step: Step, table_key: int) -> bool:
 
 def _properties(step: Step, sql: Sql, was: Any, now: Any) -> Iterator[Piece]:
     table = sql.table(was)
+    # of a view that is made again they come after its indexes
+    rank = (
+        Rank.CREATE_VIEW_INDEX + 1 if now is None and step.before.get("view", was.table_key) is not None else Rank.ALTER_TABLE
+    )
     if (was.clustered and not (now and now.clustered)) or (
         not was.clustered and now and now.clustered and not _clustered(step, was.table_key)
     ):
-        yield Piece(Rank.ALTER_TABLE, 0, sql("index/cluster", index=was), lock="SHARE UPDATE EXCLUSIVE", relation=table)
+        yield Piece(rank, 0, sql("index/cluster", index=was), lock="SHARE UPDATE EXCLUSIVE", relation=table)
     if was.replica_identity and not (now and now.replica_identity):
-        yield Piece(Rank.ALTER_TABLE, 1, sql("index/replica_identity", index=was), relation=table)
+        yield Piece(rank, 1, sql("index/replica_identity", index=was), relation=table)
+    for name in sorted(set(was.depends_on) ^ set(now.depends_on if now else [])):
+        text = sql("index/depends_on", index=was, extension=name, on=name in was.depends_on)
+        yield Piece(rank, 5, text, relation=table)
     if was.statistics != (now.statistics if now else []):
         for number, target in _targets(was.statistics, now.statistics if now else []):
             text = sql("index/statistics", index=was, number=number, target=target)
-            yield Piece(Rank.ALTER_TABLE, 2, text, lock="SHARE UPDATE EXCLUSIVE", relation=table)
+            yield Piece(rank, 2, text, lock="SHARE UPDATE EXCLUSIVE", relation=table)
     if was.options != (now.options if now else was.options if not was.constraint else None):
         for text in sql("index/options", index=was, now=now).split(";\n"):
-            yield Piece(Rank.ALTER_TABLE, 3, text, lock="SHARE UPDATE EXCLUSIVE", relation=table)
+            yield Piece(rank, 3, text, lock="SHARE UPDATE EXCLUSIVE", relation=table)
     if was.tablespace != (now.tablespace if now else was.tablespace if not was.constraint else None):
-        yield Piece(
-            Rank.ALTER_TABLE, 4, sql("index/tablespace", index=was), relation=table, dangers=frozenset({"rewrites_table"})
-        )
+        yield Piece(rank, 4, sql("index/tablespace", index=was), relation=table, dangers=frozenset({"rewrites_table"}))
 
 
 def _targets(was: list[str], now: list[str]) -> Iterator[tuple[str, str]]:

@@ -5,6 +5,7 @@ Refused as well: statements about things that no kind of the catalog here reads,
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any, Final
 
@@ -63,7 +64,7 @@ def _words(sql: Sql, row: Any) -> str:
     elif kind == "TRANSFORM":
         identity = identity.replace(" on language ", " LANGUAGE ", 1).replace("for ", "FOR ", 1)
     for schema in (quoted(sql.schema), sql.schema):
-        identity = identity.removeprefix(f"{schema}.")
+        identity = re.sub(rf"(^|[(,]| AS ){re.escape(schema)}\.", r"\1", identity)
     return f"{kind} {identity}"
 
 

@@ -90,6 +90,8 @@ def losses(step: Step, sql: Sql) -> Iterator[Loss]:
     for change in step.of("sequence"):
         if change.dropped and not change.before.owned_by:
             yield Loss("state", f"sequence {sql.name(change.before)} starts anew: where it stood is not known")
+    if step.statement.tag in ("ALTER SEQUENCE", "ALTER TABLE") and 'defname: "restart"' in str(step.statement.node):
+        yield Loss("state", "a sequence was restarted: where it stood is not known, and it goes on from where it is")
 
 
 FAMILY = Family(

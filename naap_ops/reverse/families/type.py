@@ -30,6 +30,28 @@ def reverse(step: Step, sql: Sql) -> Iterator[Piece]:
         else:
             yield from _altered(step, sql, change)
         yield from belongings(step, f"TYPE {sql.name(was)}", "type", was, change.after)
+        yield from _attribute_comments(sql, was, change.after)
+
+
+def _attribute_comments(sql: Sql, was: Any, now: Any) -> Iterator[Piece]:
+    def pairs(row: Any) -> dict[str, str]:
+        return dict(zip(row.attribute_comments[::2], row.attribute_comments[1::2], strict=True)) if row is not None else {}
+
+    old, new = pairs(was), pairs(now)
+    renamed = (
+        dict(zip(_names(now), _names(was), strict=False))
+        if now is not None and len(now.attributes) == len(was.attributes)
+        else {}
+    )
+    new = {renamed.get(name, name): text for name, text in new.items()}
+    for name in sorted(old.keys() | (new.keys() & set(_names(was)))):
+        if old.get(name) != new.get(name):
+            text = literal(old[name]) if name in old else "NULL"
+            yield Piece(Rank.COMMENT, 0, f"COMMENT ON COLUMN {sql.name(was)}.{name} IS {text}", lock="")
+
+
+def _names(row: Any) -> list[str]:
+    return [_split(attribute)[0] for attribute in row.attributes]
 
 
 def _altered(step: Step, sql: Sql, change: Change) -> Iterator[Piece]:
@@ -41,7 +63,7 @@ def _altered(step: Step, sql: Sql, change: Change) -> Iterator[Piece]:
     if "labels" in fields:
         yield from _labels(step, sql, was, now)
     if "attributes" in fields:
-        yield from _attributes(sql, was, now)
+        yield from _attributes(step, sql, was, now)
     if "range" in fields and was.schema == now.schema and was.name == now.name and was.range != now.range:
         raise Irreversible(f"range type {sql.name(was)} was changed in a way that it cannot be changed back")
 
@@ -104,9 +126,14 @@ def spellings(step: Step, row: Any) -> set[str]:
     return outside | plain if row.schema == step.after.schema else outside
 
 
-def _attributes(sql: Sql, was: Any, now: Any) -> Iterator[Piece]:
+def _attributes(step: Step, sql: Sql, was: Any, now: Any) -> Iterator[Piece]:
+    typed = [sql.name(row) for row in step.after.rows["table"].values() if row.of_type in spellings(step, now)]
+    if typed:
+        raise Irreversible(
+            f"type {sql.name(was)} is that of table {typed[0]}: its attributes can be put back only with CASCADE"
+        )
     old, new = dict(map(_split, was.attributes)), dict(map(_split, now.attributes))
-    if len(old) == len(new) and list(old.values()) == list(new.values()) and list(old) != list(new):
+    if _only_renamed(was, now):
         for before, after in zip(old, new, strict=True):
             if before != after:
                 yield Piece(Rank.ALTER_TYPE, 0, sql("type/rename_attribute", type=was, name_now=after, to=before), lock="")
@@ -123,6 +150,11 @@ def _attributes(sql: Sql, was: Any, now: Any) -> Iterator[Piece]:
         raise Irreversible(f"attribute {missing[0]} of type {sql.name(was)} would come back in another place")
     for attribute in missing:
         yield Piece(Rank.ALTER_TYPE, 2, sql("type/add_attribute", type=was, attribute=attribute, to=old[attribute]), lock="")
+
+
+def _only_renamed(was: Any, now: Any) -> bool:
+    old, new = list(map(_split, was.attributes)), list(map(_split, now.attributes))
+    return [kind for _, kind in old] == [kind for _, kind in new] and old != new
 
 
 def _split(attribute: str) -> tuple[str, str]:
@@ -154,6 +186,8 @@ def losses(step: Step, sql: Sql) -> Iterator[Loss]:
     """Attributes of composite types."""
     for change in step.of("type"):
         if change.before is not None and change.after is not None and "attributes" in change.fields:
+            if _only_renamed(change.before, change.after):
+                continue
             yield Loss("values", f"values of changed attributes of type {sql.name(change.before)}")
 
 

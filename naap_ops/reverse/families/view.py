@@ -84,7 +84,13 @@ def drop(sql: Sql, view: Any, *, order: int = 0) -> Piece:
 def create(step: Step, sql: Sql, view: Any) -> Iterator[Piece]:
     """Make a view as it was, with what belongs to it."""
     relation = sql.name(view)
-    yield Piece(Rank.CREATE_VIEW, depth(step.before, view.key), sql("view/create", view=view, word=_word(view)), lock="", relation=relation)
+    yield Piece(
+        Rank.CREATE_VIEW,
+        depth(step.before, view.key),
+        sql("view/create", view=view, word=_word(view)),
+        lock="",
+        relation=relation,
+    )
     for column, expression in _pairs(view.defaults):
         text = sql("view/default", view=view, column=column, expression=expression)
         yield Piece(Rank.CREATE_VIEW_INDEX, 0, text, relation=relation)
@@ -105,6 +111,13 @@ def _columns(sql: Sql, view: Any, now: Any) -> Iterator[Piece]:
     for clause, special in _pairs(view.column_settings):
         if clause not in have and (now is not None or special == "true"):
             text = sql("view/column_setting", view=view, word=_word(view), clause=clause)
+            yield Piece(Rank.CREATE_VIEW_INDEX, 1, text, relation=relation)
+    wanted = {clause.partition(" SET (")[0] for clause, _ in _pairs(view.column_settings) if " SET (" in clause}
+    for clause in sorted(have):
+        column, options, values = clause.partition(" SET (")
+        if options and column not in wanted:
+            names = ", ".join(value.partition("=")[0] for value in values.rstrip(")").split(", "))
+            text = sql("view/column_setting", view=view, word=_word(view), clause=f"{column} RESET ({names})")
             yield Piece(Rank.CREATE_VIEW_INDEX, 1, text, relation=relation)
     old, new = dict(_pairs(now.column_comments)) if now is not None else {}, dict(_pairs(view.column_comments))
     for name in sorted(old.keys() | new.keys()):
@@ -170,13 +183,24 @@ def _altered(step: Step, sql: Sql, change: Change) -> Iterator[Piece]:
 
 def losses(step: Step, sql: Sql) -> Iterator[Loss]:
     """A materialised view made again holds what its query gives then."""
+    rows = {change.before.key: change.before for change in step.of("view") if change.dropped or "populated" in change.fields}
     for change in step.of("view"):
-        if change.before is not None and change.before.relkind == "m" and (change.dropped or "populated" in change.fields):
-            yield Loss(
-                "state",
-                f"materialised view {sql.name(change.before)} is filled anew, by what its query gives then",
-                (change.before.schema, change.before.name),
-            )
+        if change.before is not None and change.after is not None and _differs(change) and _must_go(change):
+            rows |= {key: step.before.rows["view"][key] for key in dependants(step, change.before.key)}
+    for _, row in sorted(rows.items()):
+        if row.relkind == "m" and row.populated:
+            reason = f"materialised view {sql.name(row)} is filled anew, by what its query gives then"
+            yield Loss("state", reason, (row.schema, row.name))
+
+
+def _must_go(change: Change) -> bool:
+    """It was replaced, and cannot be what it was in place."""
+    was, now = change.before, change.after
+    return (
+        bool(change.fields & _REPLACED)
+        and was.columns != now.columns
+        and ("rule_hash" in change.fields or len(was.columns) != len(now.columns))
+    )
 
 
 FAMILY = Family(

@@ -76,6 +76,7 @@ def restore_schema(
         schema_facts.grant(connection, made)
         lost.put_back(connection, gone)
         settled = settle(connection, live, neighbours, kept, Mark(marks.BEFORE, schema, backup.id), schema)
+        notes += lost.set_defaults(connection, gone)
     return Outcome(
         database=info.dbname or "",
         previous=kept,
@@ -108,7 +109,7 @@ def plan_schema(backup: Backup, info: ConnInfo, schema: str, options: RestoreOpt
             lines.append(f"rename the live schema {schema} ({live.tables} tables, {size}) to {kept}")
             lines.append(f"what is written to {schema} before the restore is through goes into {kept} and stays there")
             lines += key_lines(neighbours)
-        lines += [f"put foreign key {key} back, which is gone, and check it" for key in gone.keys]
+        lines += gone.planned()
         notes = [*publications.planned(neighbours.publications), *_cached_types(connection, live)]
         notes += [*publications.all_tables(connection), *gone.notes(info)]
         return Plan(info.dbname or "", lines + [f"note: {note}" for note in notes], notes)

@@ -83,6 +83,7 @@ def restore_table(
         archive.proven()
         lost.put_back(connection, gone)
         notes += _settle(connection, live, neighbours, kept, Mark(marks.BEFORE, fact.qualified, backup.id), schema, table)
+        notes += lost.set_defaults(connection, gone)
     waited = clock.monotonic() - locked if live is not None else 0.0
     return _outcome(info, kept, began, waited, 1, rows, backup.id, notes)
 
@@ -104,7 +105,7 @@ def plan_table(backup: Backup, info: ConnInfo, schema: str, table: str, options:
             size = size_text(row[0]) if row else "?"
             lines.append(f"move the live table {live} ({size}) to schema {kept}; who uses it waits until the new one is there")
             lines += key_lines(neighbours)
-        lines += [f"put foreign key {key} back, which is gone, and check it" for key in gone.keys]
+        lines += gone.planned()
         notes = [*publications.planned(neighbours.publications), *publications.all_tables(connection), *gone.notes(info)]
         return Plan(info.dbname or "", lines + [f"note: {note}" for note in notes], notes)
 

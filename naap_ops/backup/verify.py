@@ -23,6 +23,7 @@ from naap_ops.backup.repository import Backup
 from naap_ops.backup.take import SUMS, sums
 from naap_ops.errors import BackupDamaged, CommandFailed, OpsError, StorageError
 from naap_ops.storage.age import AgeStorage, CiphertextDamaged
+from naap_ops.wording import count_of
 
 if TYPE_CHECKING:
     from naap_ops.postgres.conninfo import ConnInfo
@@ -134,7 +135,7 @@ def _file_problem(folder: Path, fact: FileFact) -> str | None:
     try:
         size = path.stat().st_size
         if size != fact.bytes:
-            return f"{fact.path} has {size} bytes, not {fact.bytes}"
+            return f"{fact.path} has {count_of(size, 'byte')}, not {fact.bytes:,}"
         if read_file(path, content=False).sha256 != fact.sha256:
             return f"{fact.path} has another hash"
     except FileNotFoundError:
@@ -184,7 +185,8 @@ def _row_problems(manifest: Manifest, facts: ArchiveFacts) -> Iterator[str]:
     for table in manifest.tables:
         found = facts.rows.get(table.oid)
         if found != table.rows:
-            yield f"{table.qualified} holds {found} rows in the archive, {table.rows} by the manifest"
+            held = "no rows" if found is None else count_of(found, "row")
+            yield f"{table.qualified} holds {held} in the archive, {table.rows} by the manifest"
 
 
 def _restore(folder: Path, manifest: Manifest, scratch: Scratch, jobs: int, ask: Ask | None) -> tuple[int, list[str]]:

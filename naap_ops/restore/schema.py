@@ -29,6 +29,7 @@ from naap_ops.restore.live import (
 from naap_ops.restore.marks import Mark
 from naap_ops.restore.outcome import Outcome, Plan, RestoreOptions, described, size_text, totals
 from naap_ops.restore.schema_facts import LiveSchema, live_schema
+from naap_ops.wording import count_of
 
 if TYPE_CHECKING:
     from naap_ops.postgres.conninfo import ConnInfo
@@ -106,7 +107,7 @@ def plan_schema(backup: Backup, info: ConnInfo, schema: str, options: RestoreOpt
         else:
             kept = free_schema_name(connection, schema, marks.BEFORE)
             size = size_text(schema_facts.total_bytes(connection, live.oid))
-            lines.append(f"rename the live schema {schema} ({live.tables} tables, {size}) to {kept}")
+            lines.append(f"rename the live schema {schema} ({count_of(live.tables, 'table')}, {size}) to {kept}")
             lines.append(f"what is written to {schema} before the restore is through goes into {kept} and stays there")
             lines += key_lines(neighbours)
         lines += gone.planned()

@@ -30,6 +30,7 @@ from naap_ops.restore.live import (
 from naap_ops.restore.marks import Mark
 from naap_ops.restore.outcome import Outcome, Plan, RestoreOptions, described, size_text, totals
 from naap_ops.restore.schema import key_lines, taken_off
+from naap_ops.wording import count_of
 
 if TYPE_CHECKING:
     from naap_ops.postgres.conninfo import ConnInfo
@@ -164,7 +165,7 @@ def _fact(archive: Archive, schema: str, table: str) -> TableFact:
     raise PartNotFound(
         id=archive.backup.id,
         part=f"table {schema}.{table}",
-        hint=f"It holds {', '.join(near)}." if near else f"It holds {len(names)} other tables.",
+        hint=f"It holds {', '.join(near)}." if near else f"It holds {count_of(len(names), 'other table')}.",
     )
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from naap_ops.events import Event
 from naap_ops.tasks.command import Call
+from naap_ops.wording import count_of
 
 _UNITS = ("B", "kB", "MB", "GB", "TB")
 
@@ -59,7 +60,7 @@ class _Bar:
         elif event.name.endswith(".progress"):
             self._bytes = self._bytes + data["bytes"] if data.get("added") else data.get("bytes", self._bytes)
             done = data.get("tables")
-            detail = size(self._bytes) + (f", {done}/{self._tables} tables" if done is not None else "")
+            detail = size(self._bytes) + (f", {done}/{count_of(self._tables, 'table')}" if done is not None else "")
             self._bar.update(self._task, completed=done, detail=detail)
         elif event.name.endswith(".step"):
             self._bar.update(self._task, description=str(data.get("text", "")))

@@ -10,6 +10,7 @@ from invoke.collection import Collection
 
 from naap_ops.tasks.command import Call, command, number, one_of
 from naap_ops.tasks.progress import progress, size
+from naap_ops.wording import count_of
 
 if TYPE_CHECKING:
     from naap_ops.restore.kept import Kept
@@ -85,7 +86,7 @@ def run(
 def _told(outcome: Outcome, aim: Aim) -> str:
     part = aim.what if aim.what in ("schema", "table") else ""
     what = f"{part} {aim.name} of {outcome.database}" if part else outcome.database
-    text = f"restored {what}: {outcome.rows:,} rows in {outcome.tables} tables, {outcome.seconds:.1f} s"
+    text = f"restored {what}: {count_of(outcome.rows, 'row')} in {count_of(outcome.tables, 'table')}, {outcome.seconds:.1f} s"
     if outcome.previous:
         text += "" if part else f", downtime {outcome.downtime_seconds:.2f} s"
         undo = f"invoke restore.undo --{part} {aim.name}" if part else "invoke restore.undo"

@@ -238,7 +238,7 @@ def test_somebody_watching_sees_a_bar(at_work: Desk) -> None:
     out = child.communicate(timeout=60)[0]
     assert child.returncode == 0, shown
     assert ESCAPE.encode() in shown
-    assert b"1 tables" in shown or b"1/1" in shown or b"backup" in shown
+    assert b"1 table" in shown or b"1/1" in shown or b"backup" in shown
     assert json.loads(out)["rows"] == 3
 
 

@@ -242,7 +242,7 @@ def test_somebody_watching_sees_a_bar(at_work: Desk) -> None:
     assert json.loads(out)["rows"] == 3
 
 
-@pytest.mark.parametrize("words", [("backup.list",), ("config",), ("backup", "--json")])
+@pytest.mark.parametrize("words", [("backup.list",), ("config",), ("backup", "--json"), ("--list",), ("restore", "--help")])
 def test_a_reader_who_leaves_early(backed_up: Desk, words: tuple[str, ...]) -> None:
     """`naap-ops ... | head -0`: the work is done, and there is nothing to complain about."""
     before = len(backed_up.listed())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from typing import NoReturn
 
@@ -38,4 +39,17 @@ class _Program(Program):
 
 def main(argv: list[str] | None = None) -> None:
     """Entry point of the console script. ``argv`` is that of the process unless given, the program's name first."""
-    _Program(name="naap-ops", binary="naap-ops", namespace=ns, version=naap_ops.__version__).run(argv)
+    try:
+        _Program(name="naap-ops", binary="naap-ops", namespace=ns, version=naap_ops.__version__).run(argv)
+    except BrokenPipeError:
+        pass  # the reader of a help text or a list of tasks has left: `| head`
+    finally:
+        _flush()
+
+
+def _flush() -> None:
+    """Print what waits, or forget it where nobody reads any more: at the interpreter's end it would be an error."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 from naap_ops import redact
+from naap_ops.wording import count_of
 
 
 class OpsError(Exception):
@@ -255,7 +256,7 @@ class ForwardFailed(ReverseRefused):
         applied: int,
         relation: tuple[str, str] | None = None,
     ) -> None:
-        before = f"{applied} statements before it had been committed." if applied else "Nothing before it had been committed."
+        before = f"{count_of(applied, 'statement') if applied else 'Nothing'} before it had been committed."
         super().__init__(
             name=name, statement=statement, line=line, sql=sql, reason=reason, sqlstate=sqlstate, applied=applied, relation=relation,
             excerpt=sql if len(sql) <= 300 else sql[:300] + " ...", before=before,

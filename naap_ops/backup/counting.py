@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from naap_ops.backup.manifest import Manifest, TableFact
 from naap_ops.errors import BackupDamaged
+from naap_ops.wording import count_of
 
 if TYPE_CHECKING:
     from naap_ops.postgres.conninfo import ConnInfo
@@ -25,8 +26,8 @@ class Difference:
     found: int | None
 
     def __str__(self) -> str:
-        there = "is missing" if self.found is None else f"has {self.found} rows"
-        return f"{self.table} {there}, not {self.expected}"
+        there = "is missing" if self.found is None else f"has {count_of(self.found, 'row')}"
+        return f"{self.table} {there}, not {self.expected:,}"
 
 
 def in_parallel(info: ConnInfo, tasks: Iterable[Callable[[Connection], None]], jobs: int) -> None:

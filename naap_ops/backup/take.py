@@ -23,6 +23,7 @@ from naap_ops.backup.snapshot import Facts, Sessions, application_name
 from naap_ops.errors import Blocked, CommandFailed, OpsError, ServerUnreachable, UsageError
 from naap_ops.events import Events
 from naap_ops.storage.base import translated
+from naap_ops.wording import count_of
 
 if TYPE_CHECKING:
     from naap_ops.postgres.catalog.tables import Table
@@ -183,7 +184,7 @@ def _demand_rows(request: BackupRequest, source: Source, plan: Plan, archive: Ar
     wanted = [t for t in plan.tables if t.kind == "r" and not t.of_extension and t.qualified not in excluded]
     missing = [t.qualified for t in wanted if t.oid not in archive.rows]
     if missing:
-        raise Unreadable(detail=f"pg_dump left out the rows of {', '.join(missing[:5])} ({len(missing)} tables)")
+        raise Unreadable(detail=f"pg_dump left out the rows of {', '.join(missing[:5])} ({count_of(len(missing), 'table')})")
 
 
 def _manifest(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import hashlib
 import signal
@@ -21,7 +22,8 @@ from naap_ops.backup.reading import read_file
 from naap_ops.backup.repository import Backup
 from naap_ops.backup.take import SUMS, sums
 from naap_ops.errors import BackupDamaged, CommandFailed, OpsError, StorageError
-from naap_ops.storage.age import CiphertextDamaged
+from naap_ops.storage.age import AgeStorage, CiphertextDamaged
+from naap_ops.wording import count_of
 
 if TYPE_CHECKING:
     from naap_ops.postgres.conninfo import ConnInfo
@@ -33,11 +35,15 @@ Scratch = Callable[[Manifest], AbstractContextManager[tuple["ConnInfo", "Toolset
 Ask = Callable[["ConnInfo"], Iterable[str]]
 
 _READERS = 2
+FILES, STORED = "files", "stored files"
 
 
 @dataclass(frozen=True)
 class Report:
-    """What a check found. ``problems`` is empty when the backup is sound."""
+    """What a check found. ``problems`` is empty when the backup is sound.
+
+    ``compared``: ``files`` as they were made, or ``stored files``, as they lie there encrypted.
+    """
 
     id: str
     grade: str
@@ -46,6 +52,7 @@ class Report:
     bytes: int
     tables: int
     rows: int
+    compared: str = FILES
     problems: list[str] = field(default_factory=list)
 
     @property
@@ -67,14 +74,18 @@ def verify(
 
     ``tools`` (grade read and up) must be able to read the archive; ``scratch`` is needed for grade restore. Problems are in
     the report; what could not be done at all (no tools, no scratch server) is raised, and leaves no record. ``ask`` looks at
-    the database that grade restore has loaded, and yields what is wrong with it.
+    the database that grade restore has loaded, and yields what is wrong with it. At grade hash what is encrypted needs no
+    identity: where none is configured, the encrypted files are compared with the hashes that the manifest has of them.
     """
     began = clock.monotonic()
     manifest = backup.sound
     rank = manifests.GRADES.index(grade)
     rows = 0
+    storage, compared = backup.storage, FILES
+    if grade == "hash" and isinstance(storage, AgeStorage) and not storage.opens and any(f.stored for f in manifest.files):
+        storage, compared, manifest = storage.inner, STORED, _as_stored(manifest)
     try:
-        with backup.storage.local(backup.prefix) as folder:
+        with storage.local(backup.prefix) as folder:
             problems = list(file_problems(folder, manifest))
             if not problems and rank >= manifests.GRADES.index("read"):
                 rows, problems = _read(folder, manifest, tools, jobs)
@@ -91,13 +102,19 @@ def verify(
         bytes=manifest.bytes,
         tables=manifest.table_count,
         rows=rows,
+        compared=compared,
         problems=problems,
     )
     if record:
-        backup.add_record(
-            "verified" if report.sound else "failed", grade=grade, seconds=report.seconds, rows=rows, problems=problems
-        )
+        facts = {"seconds": report.seconds, "rows": rows, "compared": compared, "problems": problems}
+        backup.add_record("verified" if report.sound else "failed", grade=grade, **facts)
     return report
+
+
+def _as_stored(manifest: Manifest) -> Manifest:
+    """Its files under the names, and with the bytes and hashes, that they have where they are stored."""
+    files = [FileFact(f.stored.path, f.stored.bytes, f.stored.sha256) if f.stored else f for f in manifest.files]
+    return dataclasses.replace(manifest, files=files, bytes=sum(f.bytes for f in files))
 
 
 def file_problems(folder: Path, manifest: Manifest, names: set[str] | None = None) -> Iterator[str]:
@@ -118,7 +135,7 @@ def _file_problem(folder: Path, fact: FileFact) -> str | None:
     try:
         size = path.stat().st_size
         if size != fact.bytes:
-            return f"{fact.path} has {size} bytes, not {fact.bytes}"
+            return f"{fact.path} has {count_of(size, 'byte')}, not {fact.bytes:,}"
         if read_file(path, content=False).sha256 != fact.sha256:
             return f"{fact.path} has another hash"
     except FileNotFoundError:
@@ -168,7 +185,8 @@ def _row_problems(manifest: Manifest, facts: ArchiveFacts) -> Iterator[str]:
     for table in manifest.tables:
         found = facts.rows.get(table.oid)
         if found != table.rows:
-            yield f"{table.qualified} holds {found} rows in the archive, {table.rows} by the manifest"
+            held = "no rows" if found is None else count_of(found, "row")
+            yield f"{table.qualified} holds {held} in the archive, {table.rows} by the manifest"
 
 
 def _restore(folder: Path, manifest: Manifest, scratch: Scratch, jobs: int, ask: Ask | None) -> tuple[int, list[str]]:

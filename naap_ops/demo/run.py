@@ -19,6 +19,7 @@ from naap_ops.postgres.scratch import ScratchServer
 from naap_ops.postgres.session import connect
 from naap_ops.postgres.tools import server_bindir
 from naap_ops.postgres.url import to_url
+from naap_ops.wording import count_of
 
 DATABASE = "naap"
 _MARK = "naap_ops-demo"
@@ -58,7 +59,8 @@ def _course(server: ConnInfo, folder: Path, say: Say) -> dict[str, Any]:
     _execute(info, "sample.sql")
     before = _digests(info)
     schemas = {name.split(".")[0] for name in before}
-    say(f"sample: {sum(d.rows for d in before.values()):,} rows in {len(before)} tables of {len(schemas)} schemas")
+    rows = count_of(sum(d.rows for d in before.values()), "row")
+    say(f"sample: {rows} in {count_of(len(before), 'table')} of {count_of(len(schemas), 'schema')}")
 
     flags = {"repository": str(folder / "backups"), "database_url": to_url(info)}
     app = App.load(flags, settings_file=None, events=Events())
@@ -67,8 +69,8 @@ def _course(server: ConnInfo, folder: Path, say: Say) -> dict[str, Any]:
     backup = app.back_up(app.request(target.alias, nothing, kind="full", label="pre_migration"), target)
     manifest = backup.sound
     say(
-        f"backup {backup.id}: {manifest.rows:,} rows, {manifest.bytes:,} bytes in {manifest.seconds:.1f} s, "
-        f"verified: {backup.grade}"
+        f"backup {backup.id}: {count_of(manifest.rows, 'row')}, {count_of(manifest.bytes, 'byte')} "
+        f"in {manifest.seconds:.1f} s, verified: {backup.grade}"
     )
 
     _execute(info, "migration.sql")
@@ -82,7 +84,7 @@ def _course(server: ConnInfo, folder: Path, say: Say) -> dict[str, Any]:
     same = before == back
     proved = sum(digest == back.get(name) for name, digest in before.items())
     verdict = "PROVED" if same else "NOT THE SAME"
-    say(f"\n{verdict}: {proved} of {len(before)} tables have the rows and the digest of before.")
+    say(f"\n{verdict}: {proved} of {count_of(len(before), 'table')} have the rows and the digest of before.")
     say(f"restore {restored.seconds:.1f} s, downtime {restored.downtime_seconds:.2f} s")
     say(f"(a client reconnecting all the while waited {client.longest:.2f} s at most);")
     say(f"the damaged database was kept as {restored.previous}, which `invoke restore.undo` would swap back.")

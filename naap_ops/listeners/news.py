@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from naap_ops.listeners.failing import Failing, Memory
 from naap_ops.listeners.record import JobOutcome
+from naap_ops.wording import count_of
 
 Key = tuple[str, str | None]  # job and database
 
@@ -61,4 +62,4 @@ def _name(job: str, database: str | None) -> str:
 
 
 def _history(was: Failing) -> str:
-    return f"it had failed {was.failures} {'time' if was.failures == 1 else 'times'} since {was.since}"
+    return f"it had failed {count_of(was.failures, 'time')} since {was.since}"

@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, Self
 
+from naap_ops.wording import count_of
+
 Status = Literal["ok", "failed", "partial"]
 
 # The events that listeners hear. The data of STARTED is ``job``, ``database`` and ``at``, that of OUTCOME a JobOutcome.
@@ -75,13 +77,13 @@ class JobOutcome:
     def _told_several(self) -> str:
         bad = [part for part in self.parts if not part.ok]
         if not bad:
-            return f"{self.job} of {len(self.parts)} databases ok in {self.seconds:.1f} s"
+            return f"{self.job} of {count_of(len(self.parts), 'database')} ok in {self.seconds:.1f} s"
         return f"{self.job}: {len(bad)} of {len(self.parts)} failed: " + "; ".join(part.line() for part in bad)
 
     def _told(self) -> str:
         what = f"{self.job} of {self.database}" if self.database else self.job
         if self.ok:
-            facts = [self.id, _count(self.rows, "rows"), _count(self.bytes, "bytes"), f"{self.seconds:.1f} s"]
+            facts = [self.id, _count(self.rows, "row"), _count(self.bytes, "byte"), f"{self.seconds:.1f} s"]
             return f"{what} ok: {', '.join(fact for fact in facts if fact)}"
         error = self.error or {"message": "unknown", "class": "", "code": 1}
         text = f"{what} FAILED: {error['message']} ({error['class']}, code {error['code']}). {self.hint or ''}"
@@ -95,4 +97,4 @@ class JobOutcome:
 
 
 def _count(number: int | None, unit: str) -> str | None:
-    return None if number is None else f"{number:,} {unit}"
+    return None if number is None else count_of(number, unit)

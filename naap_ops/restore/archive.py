@@ -24,6 +24,7 @@ from naap_ops.restore.failures import load_error
 from naap_ops.restore.feeding import Printer, RowFeeder, run_structure
 from naap_ops.restore.hashes import FileCheck
 from naap_ops.restore.outcome import RestoreOptions
+from naap_ops.wording import count_of
 
 if TYPE_CHECKING:
     from naap_ops.postgres.session import Connection
@@ -153,7 +154,11 @@ class Archive:
                 for piece in pieces:
                     feeder.feed(piece)
                 feeder.finish()
-        wrong = [f"{t.qualified} got {n} rows, not {t.rows}" for t, n in zip(expected, arrived, strict=False) if n != t.rows]
+        wrong = [
+            f"{t.qualified} got {count_of(n, 'row')}, not {t.rows:,}"
+            for t, n in zip(expected, arrived, strict=False)
+            if n != t.rows
+        ]
         if wrong or len(expected) != len(arrived):
             raise BackupDamaged(id=self.backup.id, problems="; ".join(wrong) or "not every table's rows are in the archive")
         return sum(arrived)

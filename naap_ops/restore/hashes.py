@@ -15,6 +15,7 @@ from naap_ops.backup.manifest import FileFact, Manifest
 from naap_ops.backup.reading import is_table_data
 from naap_ops.backup.verify import file_problems
 from naap_ops.errors import BackupDamaged
+from naap_ops.wording import count_of
 
 # What is hashed before anything is done with it: tables of contents, for one.
 _SMALL = 4 << 20
@@ -86,4 +87,4 @@ def _size_problem(folder: Path, fact: FileFact) -> str | None:
         size = (folder / fact.path).stat().st_size
     except FileNotFoundError:
         return f"{fact.path} is missing"
-    return None if size == fact.bytes else f"{fact.path} has {size} bytes, not {fact.bytes}"
+    return None if size == fact.bytes else f"{fact.path} has {count_of(size, 'byte')}, not {fact.bytes:,}"

@@ -1,7 +1,8 @@
 """What DROP ... CASCADE took along outside of what is restored: the backup has it, the live database has not.
 
 Foreign keys of other tables that pointed at a table which is gone are put back with it. Everything else that leaned on what is
-restored, and is missing, is named with the command that brings it back.
+restored, and is missing, is named with the command that brings it back. So with what stands inside the CREATE TABLE of a table
+that stayed: its defaults are set again, its columns and checks are named.
 """
 
 from __future__ import annotations
@@ -12,11 +13,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, LiteralString
 
-from naap_ops.backup.toc import Entry, printable
-from naap_ops.restore import keys
+from naap_ops.backup.toc import PG_CLASS, Entry, printable
+from naap_ops.restore import inline, keys
 from naap_ops.restore.archive import Archive
-from naap_ops.restore.contents import Stages
+from naap_ops.restore.contents import Contents, Stages
 from naap_ops.restore.dependants import ForeignKey
+from naap_ops.restore.inline import Item, plain
 
 if TYPE_CHECKING:
     from naap_ops.postgres.conninfo import ConnInfo
@@ -98,23 +100,37 @@ class _Named:
 
 @dataclass(frozen=True)
 class Lost:
-    """``keys`` are put back; ``others`` are named, with the archive they are in and their dump ids there."""
+    """``keys`` and ``defaults`` are put back; ``others`` are named, with the archive they are in and their dump ids there.
+
+    ``inside``: what was inside of tables, and is named too.
+    """
 
     keys: Sequence[ForeignKey] = ()
     others: Sequence[_Named] = ()
+    defaults: Sequence[Item] = ()
+    inside: Sequence[Item] = ()
     archive: str = ""
     dump_ids: Sequence[int] = field(default=())
 
     def notes(self, info: ConnInfo) -> list[str]:
         """What people must know, with what to type."""
+        notes = [item.note for item in self.inside]
         if not self.others:
-            return []
+            return notes
         ids = " ".join(map(str, self.dump_ids))
         words = f"--dbname={shlex.quote(info.dbname or '')} {shlex.quote(self.archive)}"
         return [
+            *notes,
             f"the backup has this, which needs what is restored; it is missing and does not come back by itself:"
             f" {', '.join(map(str, self.others))}. To bring it back:"
-            f" printf '%s;\\n' {ids} | pg_restore --use-list=/dev/stdin {words}"
+            f" printf '%s;\\n' {ids} | pg_restore --use-list=/dev/stdin {words}",
+        ]
+
+    def planned(self) -> list[str]:
+        """What :func:`put_back` will do, for the plan."""
+        return [
+            *(f"put foreign key {key} back, which is gone, and check it" for key in self.keys),
+            *(f"put {default} back, which is gone" for default in self.defaults),
         ]
 
 
@@ -130,21 +146,46 @@ def find(connection: Connection, archive: Archive, stages: Stages) -> Lost:
     missing = _missing(connection, _named(candidates, text))
     gone = found.reached(restored, {named.entry.dump_id for named in missing})
     missing = [named for named in missing if named.entry.dump_id in gone]
+    lost_too = {named.entry.dump_id for named in missing}
+    stayed = [entry for entry in candidates if entry.catalog == PG_CLASS and entry.dump_id not in lost_too]
+    anew = _made_anew(connection, archive, found, stages, stayed)
+    items = inline.missing(connection, text, anew | {_bare(named) for named in missing})
+    defaults = [item for item in items if item.kind == "default" and item.mentions(anew)]
+    inside = [item for item in items if item not in defaults]
     if not missing:
-        return Lost()
+        return Lost(defaults=defaults, inside=inside)
     tables = {(schema, name): set(columns) for schema, name, columns in connection.execute(_TABLES).fetchall()}
     fitting = {(printable(key.schema), printable(f"{key.table} {key.name}")): key for key in _keys(text) if _fits(key, tables)}
     returning = [named for named in missing if named.kind == "FK CONSTRAINT" and (named.schema, named.name) in fitting]
     back = [fitting[named.schema, named.name] for named in returning]
     others = [named for named in missing if named not in returning]
     ids = {named.entry.dump_id for named in others}
-    return Lost(back, others, archive.address, sorted(ids | {entry.dump_id for entry in found.attached_to(ids)}))
+    dump_ids = sorted(ids | {entry.dump_id for entry in found.attached_to(ids)})
+    return Lost(back, others, defaults, inside, archive.address, dump_ids)
+
+
+def _made_anew(connection: Connection, archive: Archive, found: Contents, stages: Stages, tables: Iterable[Entry]) -> set[str]:
+    """The names of what ``tables`` need and is restored, as far as it is not there now."""
+    needed = {other for table in tables for other in found.depends.get(table.dump_id, ())}
+    wanted = {entry.dump_id for entry in (*stages.before, *stages.after)} & needed
+    entries = [entry for entry in found.entries if entry.dump_id in wanted]
+    return {_bare(named) for named in _missing(connection, _named(entries, archive.printed(entries)))}
+
+
+def _bare(named: _Named) -> str:
+    """``schema.name``, without a routine's arguments."""
+    return f"{named.schema}.{named.name.partition('(')[0] if _KINDS[named.kind] == 'routine' else named.name}"
 
 
 def put_back(connection: Connection, lost: Lost) -> None:
     """Put the keys back, checked. Raises Refused when rows do not fit."""
     for key in lost.keys:
         keys.add(connection, key)
+
+
+def set_defaults(connection: Connection, lost: Lost) -> list[str]:
+    """Put the defaults back, last of all. What people must know."""
+    return inline.put_back(connection, lost.defaults)
 
 
 def _fits(key: ForeignKey, tables: dict[tuple[str, str], set[str]]) -> bool:
@@ -168,17 +209,17 @@ def _missing(connection: Connection, named: Iterable[_Named]) -> list[_Named]:
 
 
 def _keys(text: str) -> list[ForeignKey]:
-    comments = {tuple(map(_plain, match[:3])): match[3][1:-1].replace("''", "'") for match in _COMMENT.findall(text)}
+    comments = {tuple(map(plain, match[:3])): match[3][1:-1].replace("''", "'") for match in _COMMENT.findall(text)}
     found = []
     for *own, definition, columns, to_schema, to_table, referred in _KEY.findall(text):
-        schema, table, name = map(_plain, own)
+        schema, table, name = map(plain, own)
         match = _MATCH.search(definition)
         key = ForeignKey(
             oid=0,
             name=name,
             schema=schema,
             table=table,
-            refers_to=(_plain(to_schema), _plain(to_table)),
+            refers_to=(plain(to_schema), plain(to_table)),
             definition=definition,
             comment=comments.get((name, schema, table)),
             match=match[1][0].lower() if match else "s",
@@ -191,8 +232,4 @@ def _keys(text: str) -> list[ForeignKey]:
 
 def _columns(text: str) -> tuple[str, ...]:
     """PostgreSQL 18 has PERIOD before a column of ranges."""
-    return tuple(_plain(name) for name in re.findall(_NAME, text) if name != "PERIOD")
-
-
-def _plain(name: str) -> str:
-    return name[1:-1].replace('""', '"') if name.startswith('"') else name
+    return tuple(plain(name) for name in re.findall(_NAME, text) if name != "PERIOD")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from naap_ops.backup.manifest import Manifest, TableFact, counted
+from naap_ops.wording import count_of
 
 
 @dataclass(frozen=True)
@@ -71,4 +72,4 @@ def described(manifest: Manifest) -> str:
 
 def totals(tables: list[TableFact]) -> str:
     """How much there is to load, for people."""
-    return f"{counted(tables)} tables, {sum(t.rows or 0 for t in tables):,} rows"
+    return f"{count_of(counted(tables), 'table')}, {count_of(sum(t.rows or 0 for t in tables), 'row')}"

@@ -29,6 +29,7 @@ from naap_ops.restore.live import (
 from naap_ops.restore.marks import Mark
 from naap_ops.restore.outcome import Outcome, Plan, RestoreOptions, described, size_text, totals
 from naap_ops.restore.schema_facts import LiveSchema, live_schema
+from naap_ops.wording import count_of
 
 if TYPE_CHECKING:
     from naap_ops.postgres.conninfo import ConnInfo
@@ -76,6 +77,7 @@ def restore_schema(
         schema_facts.grant(connection, made)
         lost.put_back(connection, gone)
         settled = settle(connection, live, neighbours, kept, Mark(marks.BEFORE, schema, backup.id), schema)
+        notes += lost.set_defaults(connection, gone)
     return Outcome(
         database=info.dbname or "",
         previous=kept,
@@ -105,10 +107,10 @@ def plan_schema(backup: Backup, info: ConnInfo, schema: str, options: RestoreOpt
         else:
             kept = free_schema_name(connection, schema, marks.BEFORE)
             size = size_text(schema_facts.total_bytes(connection, live.oid))
-            lines.append(f"rename the live schema {schema} ({live.tables} tables, {size}) to {kept}")
+            lines.append(f"rename the live schema {schema} ({count_of(live.tables, 'table')}, {size}) to {kept}")
             lines.append(f"what is written to {schema} before the restore is through goes into {kept} and stays there")
             lines += key_lines(neighbours)
-        lines += [f"put foreign key {key} back, which is gone, and check it" for key in gone.keys]
+        lines += gone.planned()
         notes = [*publications.planned(neighbours.publications), *_cached_types(connection, live)]
         notes += [*publications.all_tables(connection), *gone.notes(info)]
         return Plan(info.dbname or "", lines + [f"note: {note}" for note in notes], notes)

@@ -26,6 +26,7 @@ from naap_ops.restore import gate, restricted, whole
 from naap_ops.restore.failures import load_error
 from naap_ops.restore.outcome import Outcome, Plan, RestoreOptions, size_text
 from naap_ops.restore.source import Progress
+from naap_ops.wording import count_of
 
 if TYPE_CHECKING:
     from naap_ops.postgres.conninfo import ConnInfo
@@ -87,7 +88,8 @@ class ScriptSource:
         self._identity = self._look()
         self._facts = _read(self._path)
         rows = sum(self._facts.rows.values())
-        self.text = f"script {self._path} ({size_text(self._identity[0])}): {len(self._facts.rows)} tables, {rows:,} rows"
+        held = f"{count_of(len(self._facts.rows), 'table')}, {count_of(rows, 'row')}"
+        self.text = f"script {self._path} ({size_text(self._identity[0])}): {held}"
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -30,6 +30,7 @@ from naap_ops.restore.live import (
 from naap_ops.restore.marks import Mark
 from naap_ops.restore.outcome import Outcome, Plan, RestoreOptions, described, size_text, totals
 from naap_ops.restore.schema import key_lines, taken_off
+from naap_ops.wording import count_of
 
 if TYPE_CHECKING:
     from naap_ops.postgres.conninfo import ConnInfo
@@ -83,6 +84,7 @@ def restore_table(
         archive.proven()
         lost.put_back(connection, gone)
         notes += _settle(connection, live, neighbours, kept, Mark(marks.BEFORE, fact.qualified, backup.id), schema, table)
+        notes += lost.set_defaults(connection, gone)
     waited = clock.monotonic() - locked if live is not None else 0.0
     return _outcome(info, kept, began, waited, 1, rows, backup.id, notes)
 
@@ -104,7 +106,7 @@ def plan_table(backup: Backup, info: ConnInfo, schema: str, table: str, options:
             size = size_text(row[0]) if row else "?"
             lines.append(f"move the live table {live} ({size}) to schema {kept}; who uses it waits until the new one is there")
             lines += key_lines(neighbours)
-        lines += [f"put foreign key {key} back, which is gone, and check it" for key in gone.keys]
+        lines += gone.planned()
         notes = [*publications.planned(neighbours.publications), *publications.all_tables(connection), *gone.notes(info)]
         return Plan(info.dbname or "", lines + [f"note: {note}" for note in notes], notes)
 
@@ -163,7 +165,7 @@ def _fact(archive: Archive, schema: str, table: str) -> TableFact:
     raise PartNotFound(
         id=archive.backup.id,
         part=f"table {schema}.{table}",
-        hint=f"It holds {', '.join(near)}." if near else f"It holds {len(names)} other tables.",
+        hint=f"It holds {', '.join(near)}." if near else f"It holds {count_of(len(names), 'other table')}.",
     )
 
 

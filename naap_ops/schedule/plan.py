@@ -13,7 +13,7 @@ from naap_ops.config.sources import Loaded
 from naap_ops.errors import ConfigurationError
 from naap_ops.schedule import due
 
-# Each job's task, and whether that takes --all-databases.
+# Each job's task, and whether exports start it once with --all-databases: not a drill, which takes long.
 TASKS: dict[str, tuple[tuple[str, ...], bool]] = {
     "snapshot": (("snapshot",), True),
     "prune": (("backup.prune", "--yes"), True),

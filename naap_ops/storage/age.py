@@ -220,6 +220,11 @@ class AgeStorage:
             _open_all(Path(place), folder, sorted(wanted), opened)
             yield Path(place)
 
+    @property
+    def opens(self) -> bool:
+        """Whether an identity is configured here; it may be another's."""
+        return self._identity_file is not None
+
     def _identities(self, prefix: str) -> list[Any]:
         if self._identity_file is None:
             raise IdentityMissing(name=prefix, reason="no identity is configured here")

@@ -11,6 +11,7 @@ from naap_ops import clock
 from naap_ops.errors import BackupDamaged, OpsError, Partial, UsageError
 from naap_ops.tasks.command import Call, command, number
 from naap_ops.tasks.progress import progress, size
+from naap_ops.wording import count_of
 
 if TYPE_CHECKING:
     from naap_ops.backup.manifest import TableFact
@@ -84,7 +85,7 @@ def one(
         plan = call.app.plan(request, target)
         tables = sum(t.kind == "r" for t in plan.tables)
         call.say(
-            f"would back up {target.alias} ({plan.scope.text()}, {tables} tables) from {target.info.address}, "
+            f"would back up {target.alias} ({plan.scope.text()}, {count_of(tables, 'table')}) from {target.info.address}, "
             f"PostgreSQL {target.server.version}, with pg_dump {target.tools.version} from {target.tools.origin}, "
             f"as {request.format} with compression {plan.compression}, to {call.app.repository.storage.url}"
         )
@@ -95,7 +96,8 @@ def one(
     seconds = round(clock.monotonic() - began, 3)  # the manifest cannot know how long its own publication takes
     call.report(backup)
     call.say(
-        f"backup {backup.id} of {backup.alias}: {backup.sound.rows:,} rows in {backup.sound.table_count} tables, "
+        f"backup {backup.id} of {backup.alias}: {count_of(backup.sound.rows, 'row')} in "
+        f"{count_of(backup.sound.table_count, 'table')}, "
         f"{size(backup.sound.bytes)} in {seconds:.1f} s, verified: {backup.grade}\n{backup.url}"
     )
     return {**facts(backup), "seconds": seconds, "url": backup.url}
@@ -153,7 +155,7 @@ def _row(backup: Backup) -> list[str]:
         size(manifest.bytes),
         backup.state + (", kept" if backup.kept else ""),
         _drill(backup),
-        heads.pop() if len(heads) == 1 else f"{len(heads)} heads" if heads else "",
+        heads.pop() if len(heads) == 1 else count_of(len(heads), "head") if heads else "",
     ]
 
 
@@ -209,7 +211,8 @@ def show(call: Call, id: str) -> dict[str, Any]:
         f"database  {manifest.database['name']} ({manifest.alias}), PostgreSQL {manifest.server['version']}, "
         f"{manifest.database['encoding']}, system {manifest.server['system_identifier']}\n"
         f"snapshot  {manifest.snapshot_at} at {manifest.wal_lsn}, took {manifest.seconds:.1f} s\n"
-        f"holds     {manifest.kind}, {manifest.scope.text()}: {manifest.rows:,} rows in {manifest.table_count} tables, "
+        f"holds     {manifest.kind}, {manifest.scope.text()}: {count_of(manifest.rows, 'row')} in "
+        f"{count_of(manifest.table_count, 'table')}, "
         f"{size(manifest.bytes)} as {manifest.format}, {manifest.compression}\n"
         f"state     {backup.state}{', kept' if backup.kept else ''}"
     )
@@ -217,7 +220,9 @@ def show(call: Call, id: str) -> dict[str, Any]:
         problems = "; ".join(check.data.get("problems") or [str(check.data.get("problem", ""))])
         call.say(f"          {check.at} {check.what} at grade {check.data.get('grade', '?')} {problems}".rstrip())
     for book in manifest.prisma:
-        call.say(f"prisma    schema {book['schema']}: newest applied {book['head']}, {len(book['migrations'])} rows")
+        call.say(
+            f"prisma    schema {book['schema']}: newest applied {book['head']}, {count_of(len(book['migrations']), 'row')}"
+        )
     call.say("")
     call.table(
         ["TABLE", " ROWS", "FILE"],
@@ -251,7 +256,11 @@ def verify(call: Call, id: str, grade: str = "read") -> dict[str, Any]:
         report = call.app.verify(backup, grade)
     if not report.sound:
         raise BackupDamaged(id=backup.id, problems="; ".join(report.problems[:10]))
-    found = f"{report.files} files, {size(report.bytes)}" + (f", {report.rows:,} rows" if grade != "hash" else "")
+    found = f"{count_of(report.files, 'file')}, {size(report.bytes)}"
+    if grade == "hash":
+        found += ", compared as stored: no identity here to decrypt them with" if report.compared == "stored files" else ""
+    else:
+        found += f", {count_of(report.rows, 'row')}"
     call.say(f"backup {backup.id} is sound at grade {grade}: {found}, {report.seconds:.1f} s")
     return {**dataclasses.asdict(report), "ok": report.sound}
 

@@ -5,28 +5,55 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from naap_ops.errors import BackupDamaged
+from naap_ops.errors import BackupDamaged, OpsError, Partial, UsageError
 from naap_ops.tasks.command import Call, command
 from naap_ops.tasks.progress import progress
+from naap_ops.wording import count_of
 
 
-@command(backup="latest, an id or a unique beginning of one, or a label")
-def drill(call: Call, backup: str = "latest") -> dict[str, Any]:
+@command(
+    backup="latest, an id or a unique beginning of one, or a label",
+    all_databases="every configured database, one after the other",
+)
+def drill(call: Call, backup: str = "latest", all_databases: bool = False) -> dict[str, Any]:
     """
     Restore a backup into a scratch server, count every table, ask the questions of drill.checks; the outcome is kept beside it.
 
-    The live database is not touched. The time it takes is the time a recovery takes.
+    The live database is not touched. The time it takes is the time a recovery takes. With --all-databases one that fails
+    neither stops nor hides the others: exit code 21 says that some failed.
 
     Example: invoke drill --backup latest
     """
-    call.begin("drill")
-    found = call.app.repository.find(backup, call.app.alias(call.database))
+    if all_databases and (call.database or call.url):
+        raise UsageError(detail="--all-databases takes the configured ones: leave out --database and --url")
+    call.begin("drill", several=all_databases)
+    if not all_databases:
+        return _one(call, call.database, backup)
+    done: list[dict[str, Any]] = []
+    failed: dict[str, OpsError] = {}
+    aliases: list[str | None] = [*call.app.loaded.aliases()]
+    for alias in aliases or [None]:
+        try:
+            with call.part(alias):
+                done.append(_one(call, alias, backup))
+        except OpsError as error:
+            call.note(f"{alias or 'the database'}: {error.text}")
+            failed[alias or ""] = error
+    if failed:
+        raise Partial(done=done, failed=failed)
+    return {"drills": done}
+
+
+def _one(call: Call, database: str | None, backup: str) -> dict[str, Any]:
+    """Drill with a backup of one database, and tell about it."""
+    found = call.app.repository.find(backup, call.app.alias(database))
     call.report(found)
     with progress(call):
         result = call.app.drill(found)
     call.report(found, seconds=result.seconds)
     if not result.ok:
         raise BackupDamaged(id=found.id, problems="; ".join(result.problems[:10]))
-    asked = f", {result.questions} questions answered" if result.questions else ""
-    call.say(f"backup {found.id} was restored in {result.seconds:.1f} s: {result.rows:,} rows in {result.tables} tables{asked}")
-    return dataclasses.asdict(result)
+    asked = f", {count_of(result.questions, 'question')} answered" if result.questions else ""
+    held = f"{count_of(result.rows, 'row')} in {count_of(result.tables, 'table')}"
+    call.say(f"backup {found.id} of {found.alias} was restored in {result.seconds:.1f} s: {held}{asked}")
+    return {**dataclasses.asdict(result), "database": found.alias}

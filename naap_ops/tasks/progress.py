@@ -8,6 +8,7 @@ from typing import Any
 
 from naap_ops.events import Event
 from naap_ops.tasks.command import Call
+from naap_ops.wording import count_of
 
 _UNITS = ("B", "kB", "MB", "GB", "TB")
 
@@ -62,7 +63,7 @@ class _Bar:
             self._bytes = self._bytes + data["bytes"] if data.get("added") else data.get("bytes", self._bytes)
             done = data.get("tables")
             amount = [size(self._bytes)] if self._bytes or self._unit == "tables" else []
-            detail = ", ".join([*amount, *([f"{done}/{self._tables} {self._unit}"] if done is not None else [])])
+            detail = ", ".join([*amount, *([f"{done}/{count_of(self._tables, self._unit.removesuffix('s'))}"] if done is not None else [])])
             self._bar.update(self._task, completed=done, detail=detail)
         elif event.name.endswith(".step"):
             self._bar.update(self._task, description=str(data.get("text", "")))

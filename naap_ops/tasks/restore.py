@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from invoke.collection import Collection
 
+from naap_ops.errors import UsageError
 from naap_ops.tasks.command import Call, command, number, one_of
 from naap_ops.tasks.progress import progress, size
+from naap_ops.wording import count_of
 
 if TYPE_CHECKING:
     from naap_ops.restore.kept import Kept
@@ -58,6 +61,8 @@ def run(
 
     flags = {"swap": swap, "into": into, "schema": schema, "tenant": tenant, "table": table}
     what = one_of(flags, "Where to? --swap takes the live database's place and keeps it; --into NAME leaves it alone.")
+    if file and backup != "latest":
+        raise UsageError(detail="--file and --backup both say what to restore: give one of them")
     call.override(restore__jobs=number("--jobs", jobs))
     if call.yes and not dry_run:
         call.begin("restore")
@@ -78,17 +83,18 @@ def run(
     with progress(call):
         outcome = restores.restore(call.app, source, target, aim, options)
     call.report(rows=outcome.rows)
-    call.say(_told(outcome, aim))
+    call.say(_told(outcome, aim, call.database))
     return dataclasses.asdict(outcome)
 
 
-def _told(outcome: Outcome, aim: Aim) -> str:
+def _told(outcome: Outcome, aim: Aim, database: str | None) -> str:
     part = aim.what if aim.what in ("schema", "table") else ""
     what = f"{part} {aim.name} of {outcome.database}" if part else outcome.database
-    text = f"restored {what}: {outcome.rows:,} rows in {outcome.tables} tables, {outcome.seconds:.1f} s"
+    text = f"restored {what}: {count_of(outcome.rows, 'row')} in {count_of(outcome.tables, 'table')}, {outcome.seconds:.1f} s"
     if outcome.previous:
         text += "" if part else f", downtime {outcome.downtime_seconds:.2f} s"
-        undo = f"invoke restore.undo --{part} {aim.name}" if part else "invoke restore.undo"
+        words = [*(["--database", database] if database else []), *([f"--{part}", aim.name] if part else [])]
+        undo = shlex.join(["invoke", "restore.undo", *words])
         text += f"\nthe old one is kept as {outcome.previous}; `{undo}` puts it back"
     return "\n".join([text, *(f"note: {note}" for note in outcome.notes)])
 

@@ -238,11 +238,11 @@ def test_somebody_watching_sees_a_bar(at_work: Desk) -> None:
     out = child.communicate(timeout=60)[0]
     assert child.returncode == 0, shown
     assert ESCAPE.encode() in shown
-    assert b"1 tables" in shown or b"1/1" in shown or b"backup" in shown
+    assert b"1 table" in shown or b"1/1" in shown or b"backup" in shown
     assert json.loads(out)["rows"] == 3
 
 
-@pytest.mark.parametrize("words", [("backup.list",), ("config",), ("backup", "--json")])
+@pytest.mark.parametrize("words", [("backup.list",), ("config",), ("backup", "--json"), ("--list",), ("restore", "--help")])
 def test_a_reader_who_leaves_early(backed_up: Desk, words: tuple[str, ...]) -> None:
     """`naap-ops ... | head -0`: the work is done, and there is nothing to complain about."""
     before = len(backed_up.listed())

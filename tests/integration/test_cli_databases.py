@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -83,6 +84,30 @@ def test_one_of_them_failing(two: Desk) -> None:
     assert {name: error["code"] for name, error in answer.json["failed"].items()} == {"app_staging": 6}
     assert "app_staging" in answer.json["message"]
     assert [b.alias for b in two.listed()] == ["app"]
+
+
+def test_drills_of_all_of_them(two: Desk) -> None:
+    """Each in its turn and each its own outcome; one that fails is no reason to leave out the next."""
+    two.run("backup", "--all-databases")
+    answer = two.run("drill", "--all-databases", "--json")
+    assert answer.code == 0, answer.err
+    told = [(d["database"], d["rows"], d["ok"]) for d in answer.json["drills"]]
+    assert told == [("app", 2, True), ("app_staging", 3, True)]
+    assert two.run("drill", "--all-databases", "--database", "app").code == 2
+
+    [bad] = [b for b in two.listed() if b.alias == "app"]
+    (two.path(bad) / "globals.sql").write_bytes(b"other")
+    two.extra["NAAP_OPS_LOG__FILE"] = str(two.folder / "log")
+    answer = two.run("drill", "--all-databases", "--json")
+    assert (answer.code, answer.json["error"]) == (21, "Partial")
+    assert [d["database"] for d in answer.json["done"]] == ["app_staging"]
+    assert {name: error["code"] for name, error in answer.json["failed"].items()} == {"app": 13}
+    *_, last = map(json.loads, (two.folder / "log").read_text().splitlines())
+    assert (last["status"], [(p["database"], p["status"]) for p in last["parts"]]) == (
+        "partial",
+        [("app", "failed"), ("app_staging", "ok")],
+    )
+    assert {b.alias: b.drilled and b.drilled.data["ok"] for b in two.listed()} == {"app": False, "app_staging": True}
 
 
 def test_a_variable_that_is_not_set(two: Desk) -> None:

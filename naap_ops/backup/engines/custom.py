@@ -8,6 +8,7 @@ from naap_ops.backup.engines.plain import save_stream, send_stream
 from naap_ops.backup.engines.script import StreamReader, rows_of
 from naap_ops.backup.reading import Passing, Reading, Unreadable, read_file
 from naap_ops.backup.toc import Entry
+from naap_ops.wording import count_of
 
 
 class CustomEngine:
@@ -54,5 +55,5 @@ def _facts(archive: str, reading: Reading, entries: list[Entry], rows: dict[int,
     note_structure(facts, entries)
     missing = {e.oid for e in entries if e.describes("TABLE DATA")} - rows.keys()
     if missing:
-        raise Unreadable(detail=f"the data of {len(missing)} tables could not be read back (oid {min(missing)})")
+        raise Unreadable(detail=f"the data of {count_of(len(missing), 'table')} could not be read back (oid {min(missing)})")
     return facts

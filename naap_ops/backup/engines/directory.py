@@ -17,6 +17,7 @@ from naap_ops.backup.engines.script import rows_of
 from naap_ops.backup.reading import SUFFIXES, Reading, Unreadable, is_table_data, pack, read_file
 from naap_ops.errors import CommandFailed, NoSpace, UsageError
 from naap_ops.storage.age import SUFFIX as ENCRYPTED
+from naap_ops.wording import count_of
 
 if TYPE_CHECKING:
     from naap_ops.storage.base import Staging
@@ -212,6 +213,6 @@ def _other_suffix(path: str) -> bool:
 def _same_keys(wanted: Iterable[int], found: Iterable[int]) -> None:
     missing, strange = set(wanted) - set(found), set(found) - set(wanted)
     if missing:
-        raise Unreadable(detail=f"the data of {len(missing)} tables is not in the archive (entry {min(missing)})")
+        raise Unreadable(detail=f"the data of {count_of(len(missing), 'table')} is not in the archive (entry {min(missing)})")
     if strange:
         raise Unreadable(detail=f"data file {min(strange)} belongs to no entry of the archive")

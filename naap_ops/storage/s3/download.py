@@ -18,6 +18,7 @@ from naap_ops.errors import NoSpace, StorageError
 from naap_ops.storage.base import translated
 from naap_ops.storage.s3 import errors
 from naap_ops.storage.s3.client import Place
+from naap_ops.wording import count_of
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
@@ -91,7 +92,7 @@ class Ranged(io.RawIOBase):
         self._drop()
         if self._failures >= self._place.settings.attempts:
             where = self._place.where(self._key)
-            reason = f"the download broke off at byte {self._at} and again, {self._failures} times: {error}"
+            reason = f"the download broke off at byte {self._at} and again, {count_of(self._failures, 'time')}: {error}"
             raise StorageError(
                 url=where, reason=reason, hint="Check the network and the store, and try again.", code=""
             ) from error
@@ -120,7 +121,7 @@ def demand_room(folder: Path, size: int) -> None:
     if free < size:
         raise NoSpace(
             where=folder,
-            reason=f"{size} bytes are to be fetched, {free} are free",
+            reason=f"to be fetched: {count_of(size, 'byte')}; free: {free:,}",
             hint="Free room there, or set `staging` to a folder on a larger disk.",
         )
 

@@ -13,6 +13,7 @@ from typing import Any
 from botocore import exceptions as aws
 
 from naap_ops.errors import NoSpace, OpsError, StorageError
+from naap_ops.wording import count_of
 
 _DENIED = {"AccessDenied", "AllAccessDisabled", "AccountProblem", "403", "Forbidden", "UnauthorizedAccess"}
 _MISSING = {"NoSuchKey", "404", "NotFound"}
@@ -61,7 +62,7 @@ _ANSWERS: tuple[tuple[set[str], str, str], ...] = (
             "503",
             "429",
         },
-        "the store asks to slow down ({kind}), after {attempts} attempts",
+        "the store asks to slow down ({kind}), after {attempts}",
         "Lower s3.jobs, or raise s3.attempts.",
     ),
     (
@@ -161,8 +162,8 @@ def _explained(kind: str, operation: str, said: str, attempts: int) -> tuple[str
         kind = "ObjectLocked"
     for kinds, reason, hint in _ANSWERS:
         if kind in kinds:
-            return reason.format(kind=kind, said=said, attempts=attempts), hint
-    return f"the store answered {kind or 'an error'} to {operation}, after {attempts} attempts: {said}", (
+            return reason.format(kind=kind, said=said, attempts=count_of(attempts, "attempt")), hint
+    return f"the store answered {kind or 'an error'} to {operation}, after {count_of(attempts, 'attempt')}: {said}", (
         'If the store lacks a feature, leave out s3.sse, s3.object_lock, s3.tags or set s3.checksums = "when_required".'
     )
 

@@ -16,6 +16,7 @@ from naap_ops.errors import StorageError
 from naap_ops.storage.s3 import errors
 from naap_ops.storage.s3.client import Place
 from naap_ops.storage.s3.parts import Written, text
+from naap_ops.wording import count_of
 
 # What stores answer to a header they do not know.
 UNKNOWN = {"NotImplemented", "501", "InvalidArgument", "InvalidRequest", "XNotImplemented", "UnsupportedArgument", "400"}
@@ -168,7 +169,7 @@ def prove(place: Place, written: Written, *, whole: bool = False) -> list[int]:
     """
     found = head(place, written.key, checksum=place.sha256 is not False)
     if found is None or found["ContentLength"] != written.size:
-        size = "nothing" if found is None else f"{found['ContentLength']} bytes"
+        size = "nothing" if found is None else count_of(found["ContentLength"], "byte")
         raise differs(place, written, f"the store has {size} of it, {written.size} were sent")
     kept = str(found.get("ChecksumSHA256", ""))
     proven = bool(kept) and place.sha256 is not False

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from naap_ops.errors import StorageError
+from naap_ops.wording import count_of
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
@@ -31,7 +32,9 @@ def part_size(size: int, most: int, where: str) -> int:
     needed = -(-size // most)
     chosen = max(LEAST, -(-needed // MIB) * MIB)
     if chosen > MOST:
-        raise StorageError(url=where, reason=f"{size} bytes do not fit into {most} parts", hint="Check s3.max_parts.")
+        raise StorageError(
+            url=where, reason=f"{count_of(size, 'byte')} do not fit into {count_of(most, 'part')}", hint="Check s3.max_parts."
+        )
     return chosen
 
 

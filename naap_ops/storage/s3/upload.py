@@ -15,6 +15,7 @@ from naap_ops.storage.s3.client import Place
 from naap_ops.storage.s3.multipart import Multipart
 from naap_ops.storage.s3.parts import LEAST, MIB, Section, part_size
 from naap_ops.storage.s3.queue import Queue
+from naap_ops.wording import count_of
 
 # Bytes of a stream's parts that are in memory at a time, the one being filled not counted.
 STREAM_MEMORY = 64 * MIB
@@ -120,7 +121,7 @@ class StreamUpload:
         if self._count == self._place.settings.max_parts:
             raise StorageError(
                 url=self._place.where(self._key),
-                reason=f"is larger than {self._count} parts of {self._part} bytes",
+                reason=f"is larger than {count_of(self._count, 'part')} of {count_of(self._part, 'byte')}",
                 hint="The database has grown past what was expected; take the directory format.",
             )
         if self.multipart is None:

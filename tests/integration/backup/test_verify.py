@@ -111,7 +111,7 @@ def test_reading_finds_bad_bytes_whose_hash_was_taken_after_the_damage(everythin
     assert problems(everything_desk, backup, "hash") == []
     found = problems(everything_desk, backup, "read")
     assert found
-    assert format == "custom" or "holds 1 rows in the archive, 2 by the manifest" in "; ".join(found)
+    assert format == "custom" or "holds 1 row in the archive, 2 by the manifest" in "; ".join(found)
 
 
 def _hash_again(desk: Desk, backup: Backup) -> None:
@@ -454,3 +454,32 @@ def test_connection_info_is_not_needed_to_verify(any_desk: Desk) -> None:
     nobody = Desk(any_desk.folder, None)
     assert nobody.run("backup.verify", backup.id).code == 0
     assert isinstance(any_desk.info, ConnInfo)
+
+
+@pytest.mark.parametrize("format_", ["directory", "plain"])
+def test_hashes_of_what_is_encrypted_need_no_identity(any_desk: Desk, format_: str) -> None:
+    """The encrypted files are compared as they lie there, which is said; with the identity it is what they hold."""
+    pyrage = pytest.importorskip("pyrage")
+    secret = pyrage.x25519.Identity.generate()
+    (any_desk.folder / "key.txt").write_text(f"{secret}\n")
+    any_desk.extra["NAAP_OPS_ENCRYPTION__RECIPIENTS"] = str(secret.to_public())
+    backup = any_desk.backup(backup__format=format_)
+    words = ("backup.verify", backup.id, "--grade", "hash")
+    stored = any_desk.run(*words, "--json")
+    assert (stored.code, stored.json["compared"]) == (0, "stored files"), stored.err
+    assert "as stored" in any_desk.run(*words).out
+    assert any_desk.run("backup.verify", backup.id, "--json").json["error"] == "IdentityMissing"
+    opened = any_desk.run(*words, "--json", NAAP_OPS_ENCRYPTION__IDENTITY_FILE=str(any_desk.folder / "key.txt"))
+    assert (opened.code, opened.json["compared"]) == (0, "files"), opened.err
+    records = [json.loads(p.read_bytes()) for p in (any_desk.path(backup) / "records").iterdir()]
+    assert sorted(record["compared"] for record in records) == ["files", "stored files", "stored files"]
+
+    victim = max(any_desk.path(backup).rglob("*.age"), key=lambda path: path.stat().st_size)
+    victim.chmod(0o600)
+    flipped = bytearray(victim.read_bytes())
+    flipped[-1] ^= 1
+    victim.write_bytes(flipped)
+    answer = any_desk.run(*words, "--json")
+    assert (answer.code, answer.json["error"]) == (13, "BackupDamaged")
+    assert f"{victim.name} has another hash" in answer.json["message"]
+    assert any_desk.listed()[0].bad

@@ -230,6 +230,82 @@ def test_what_cascade_took_is_put_back_or_named(desk: Desk, aim: tuple[str, ...]
         assert sorted(restored.structure(desk.info).splitlines()) == sorted(then.splitlines())
 
 
+# What stands inside of CREATE TABLE other.inside, and needs app.t or what comes and goes with it or its schema.
+INSIDE = """
+create table other.inside (
+  id int primary key,
+  "d,e ""f" bigint not null default nextval('app.t_id_seq'),
+  "d DEFAULT (" text default 'a, '' DEFAULT (b' || nextval('app.t_id_seq')::text collate "C",
+  c text constraint "c, k" check (c <> 'app.other' and (c is null or c not like ')%')),
+  kept bigint default 7
+);
+insert into other.inside (id) values (1);
+"""
+VALUED = (
+    "select array_agg(a.attname || ' ' || pg_get_expr(adbin, adrelid) order by adnum) from pg_attrdef "
+    "join pg_attribute a on (attrelid, attnum) = (adrelid, adnum) where adrelid = 'other.inside'::regclass"
+)
+
+
+@pytest.mark.parametrize("kind", ["full", "data"])
+def test_defaults_that_cascade_took_are_put_back(desk: Desk, aim: tuple[str, ...], kind: str) -> None:
+    """They stand inside of CREATE TABLE, where the archive has no entry for them."""
+    desk.sql(INSIDE)
+    desk.backup(kind=kind)
+    then = desk.ask(VALUED)
+    desk.sql("drop table app.t cascade")
+    assert desk.ask(VALUED) == ["kept 7"]
+    planned = plan(desk, *aim)
+    assert 'put default "d,e ""f" of other.inside back' in planned
+
+    notes = "\n".join(restore(desk, *aim).json["notes"])
+
+    assert "other.inside" not in notes
+    assert desk.ask(VALUED) == then
+    desk.sql("insert into other.inside (id) values (2)")
+    assert desk.ask('select "d,e ""f" from other.inside where id = 2') > 50
+
+
+def test_a_default_that_was_dropped_on_purpose_stays_away(desk: Desk) -> None:
+    desk.sql(INSIDE)
+    desk.backup()
+    desk.sql('alter table other.inside alter "d,e ""f" drop default, alter "d DEFAULT (" drop default')
+    assert "other.inside" not in "\n".join(restore(desk, "--schema", "app").json["notes"])
+    assert desk.ask(VALUED) == ["kept 7"]
+
+
+def test_columns_and_checks_that_cascade_took_are_named(desk: Desk) -> None:
+    desk.sql(
+        "create type app.\"ki nd\" as enum ('a', 'b')",
+        "create function app.ok(int, text) returns bool immutable language sql as 'select true'",
+        "create table other.typed (id int, k app.\"ki nd\" default 'b' not null, constraint ok check (app.ok(id, ',')), j int)",
+    )
+    desk.backup()
+    desk.sql("drop schema app cascade", "alter table other.typed drop j")
+    planned = plan(desk, "--schema", "app")
+    notes = restore(desk, "--schema", "app").json["notes"]
+    found = [note for note in notes if "other.typed" in note]
+    assert len(found) == 2
+    assert all(note in planned for note in found)
+    desk.sql(*(note.partition("To bring it back: ")[2] for note in found))
+    assert (
+        desk.ask("select pg_get_constraintdef(oid) from pg_constraint where conname = 'ok'") == "CHECK (app.ok(id, ','::text))"
+    )
+    assert desk.ask("select format_type(atttypid, -1) from pg_attribute where attname = 'k'") == 'app."ki nd"'
+
+
+def test_a_default_of_a_table_that_is_not_ours(desk: Desk) -> None:
+    """It is named with the command; the restore goes through all the same."""
+    own(desk)
+    desk.sql(INSIDE)
+    desk.backup()
+    desk.sql("drop table app.t cascade")
+    notes = restore(as_user(desk, "naap owner"), "--table", "app.t").json["notes"]
+    [command] = [note.partition("To bring it back: ")[2].partition(" (tried")[0] for note in notes if '"d,e' in note]
+    desk.sql(command)
+    assert "t_id_seq" in str(desk.ask(VALUED))
+
+
 def test_names_with_line_breaks(any_live: Desk) -> None:
     """pg_dump's comments and lists have spaces for them: what is there must not be taken for missing, keys must be found."""
     any_live.sql(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import pty
+import re
+import shlex
 from contextlib import closing
 from datetime import timedelta
 
@@ -97,6 +99,34 @@ def test_a_schema_that_is_not_in_the_backup(any_filled: Desk, words: tuple[str, 
     name = "nope" if words[0] == "--schema" else "tenant_nope"
     assert run.json["message"] == f"backup {backup.id} holds no schema {name}"
     assert "public" in run.json["hint"]
+
+
+def test_what_puts_it_back_can_be_typed_as_it_is_told(any_filled: Desk) -> None:
+    """With the database that was named, and quoted for a shell."""
+    any_filled.sql('create schema "o\'ne two"; create table "o\'ne two".t (i int)')
+    any_filled.backup()
+    database = str(any_filled.info and any_filled.info.dbname)
+    run = any_filled.run("restore", "--schema", "o'ne two", "--database", database, "--yes")
+    words = shlex.split(run.out.partition("`")[2].partition("`")[0])
+    assert words == ["invoke", "restore.undo", "--database", database, "--schema", "o'ne two"]
+    assert any_filled.run(*words[1:], "--yes").code == 0
+
+
+def test_a_script_or_a_backup(any_filled: Desk) -> None:
+    run = any_filled.run("restore", "--file", "x.sql", "--backup", "nightly", "--into", "new", "--json")
+    assert run.code == 2
+    assert "--file and --backup" in run.json["message"]
+
+
+def test_one_is_not_many(any_live: Desk) -> None:
+    any_live.sql("create table one as select 1 i")
+    said = [any_live.run(*words) for words in (("backup", "--dry-run"), ("backup",), ("backup.verify", "latest"))]
+    said += [any_live.run(*words, "--yes") for words in (("restore", "--swap", "--dry-run"), ("restore", "--schema", "public"))]
+    said += [any_live.run("backup.show", "latest"), any_live.run("drill")]
+    told = " ".join(run.out for run in said)
+    assert [run.code for run in said] == [0] * len(said), [run.err for run in said]
+    assert told.count("1 table") == 6
+    assert not re.search(r"\b1 (?:tables|rows|files)\b", told)
 
 
 def test_tables_are_counted_alike_everywhere(any_filled: Desk) -> None:

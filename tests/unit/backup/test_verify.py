@@ -153,9 +153,9 @@ def _with_archive(backup: Backup, content: bytes) -> None:
 @pytest.mark.parametrize(
     ("old", "new", "problem"),
     [
-        (b"1\tAda\n", b"", "public.users holds 1 rows in the archive, 2 by the manifest"),
+        (b"1\tAda\n", b"", "public.users holds 1 row in the archive, 2 by the manifest"),
         (b"1\tAda\n", b"1\tAda\n\n", "public.users holds 3 rows in the archive, 2 by the manifest"),
-        (b"; Type: TABLE DATA", b"; Type: TABLE", "public.users holds None rows in the archive, 2 by the manifest"),
+        (b"; Type: TABLE DATA", b"; Type: TABLE", "public.users holds no rows in the archive, 2 by the manifest"),
         (b"dump complete", b"dump", "lacks the line 'PostgreSQL database dump complete'"),
         (b"\\.\n", b"", "the script ends inside the rows of users"),
     ],

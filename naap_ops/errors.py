@@ -231,7 +231,8 @@ class ProofFailed(OpsError):
 
 
 class MigrationUnreadable(ReverseRefused):
-    """A file that is no script of PostgreSQL's SQL. Fields: ``name``, ``line`` (from 1), ``reason``, ``excerpt`` (may be empty)."""
+    """A file that is no script of PostgreSQL's SQL. Fields: ``name``, ``line`` (from 1), ``reason``, ``excerpt`` (may be
+    empty)."""
 
     name = "reverse_refused"
     message = "{name}, line {line}: {reason}\n{excerpt}"
@@ -239,7 +240,8 @@ class MigrationUnreadable(ReverseRefused):
 
 
 class ForwardFailed(ReverseRefused):
-    """A migration failed on the shadow. Fields: ``name``, ``statement`` (from 1), ``line``, ``sql``, ``reason``, ``sqlstate``, ``applied``
+    """A migration failed on the shadow. Fields: ``name``, ``statement`` (from 1), ``line``, ``sql``, ``reason``,
+    ``sqlstate``, ``applied``
     (statements before it whose effect is committed)."""
 
     message = "{name} does not run on the shadow: statement {statement} (line {line}) failed: {reason}\n{excerpt}\n{before}"
@@ -258,9 +260,17 @@ class ForwardFailed(ReverseRefused):
     ) -> None:
         before = f"{count_of(applied, 'statement') if applied else 'Nothing'} before it had been committed."
         super().__init__(
-            name=name, statement=statement, line=line, sql=sql, reason=reason, sqlstate=sqlstate, applied=applied, relation=relation,
-            excerpt=sql if len(sql) <= 300 else sql[:300] + " ...", before=before,
-        )  # fmt: skip
+            name=name,
+            statement=statement,
+            line=line,
+            sql=sql,
+            reason=reason,
+            sqlstate=sqlstate,
+            applied=applied,
+            relation=relation,
+            excerpt=sql if len(sql) <= 300 else sql[:300] + " ...",
+            before=before,
+        )
 
 
 class ShadowSpoiled(OpsError):
@@ -272,11 +282,11 @@ class ShadowSpoiled(OpsError):
 
 
 class Findings(OpsError):
-    """What `lint` found and nobody allowed. Fields: ``count`` and ``files``."""
+    """What `lint` found and nobody allowed. Fields: ``count`` (in words) and ``files``."""
 
     exit_code = 22
     name = "findings"
-    message = "{count} findings in {files}"
+    message = "{count} in {files}"
     hint = "Mend the migration, or allow a finding by its name: --allow NAME, or the setting lint.allow."
 
 

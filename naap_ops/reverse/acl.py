@@ -13,9 +13,22 @@ from typing import Final
 from naap_ops.reverse.render import quoted
 
 _WORDS: Final = {
-    "r": "SELECT", "a": "INSERT", "w": "UPDATE", "d": "DELETE", "D": "TRUNCATE", "x": "REFERENCES", "t": "TRIGGER", "X": "EXECUTE",
-    "U": "USAGE", "C": "CREATE", "c": "CONNECT", "T": "TEMPORARY", "s": "SET", "A": "ALTER SYSTEM", "m": "MAINTAIN",
-}  # fmt: skip
+    "r": "SELECT",
+    "a": "INSERT",
+    "w": "UPDATE",
+    "d": "DELETE",
+    "D": "TRUNCATE",
+    "x": "REFERENCES",
+    "t": "TRIGGER",
+    "X": "EXECUTE",
+    "U": "USAGE",
+    "C": "CREATE",
+    "c": "CONNECT",
+    "T": "TEMPORARY",
+    "s": "SET",
+    "A": "ALTER SYSTEM",
+    "m": "MAINTAIN",
+}
 _ITEM: Final = re.compile(r'(?P<grantee>"(?:[^"]|"")*"|[^="]*)=(?P<letters>[a-zA-Z*]*)/(?P<grantor>.*)', re.DOTALL)
 MAINTAIN: Final = 17  # from this major on, tables have MAINTAIN
 
@@ -69,7 +82,8 @@ def parse_acl(items: Iterable[str]) -> Grants:
 
 
 def statements(on: str, have: Grants, want: Grants, *, columns: str = "") -> Iterator[str]:
-    """GRANT and REVOKE statements that turn ``have`` into ``want``. ``on``: ``TABLE x``; ``columns``: `` (c)`` for a column's."""
+    """GRANT and REVOKE statements that turn ``have`` into ``want``. ``on``: ``TABLE x``; ``columns``: `` (c)`` for a
+    column's."""
     for grantee in sorted({name for name, _ in have.keys() | want.keys()}):
         lost = [letter for (name, letter), option in have.items() if name == grantee and want.get((name, letter)) is None]
         options = [

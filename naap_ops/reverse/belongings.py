@@ -51,7 +51,8 @@ def _privileges(step: Step, phrase: str, kind: str, before: Any, after: Any, ord
 
 
 def _given_to_new(step: Step, kind: str, before: Any) -> Grants:
-    """What an object has as soon as it is made, by ALTER DEFAULT PRIVILEGES; those of its schema add to those of all schemas."""
+    """What an object has as soon as it is made, by ALTER DEFAULT PRIVILEGES; those of its schema add to those of all
+    schemas."""
     user = step.after.user
     given = default_acl(kind, user, step.before.major)
     rows = [row for row in step.after.rows["default_privileges"].values() if row.role == user and row.objects == _LETTERS[kind]]

@@ -17,13 +17,31 @@ _TEXTS: Final = ("text", "character varying")
 _LOSSLESS: Final = frozenset(
     {
         *((a, b) for i, a in enumerate(_INTEGERS) for b in (*_INTEGERS[i + 1 :], "numeric", *_TEXTS)),
-        ("smallint", "double precision"), ("integer", "double precision"), ("smallint", "real"), ("real", "double precision"),
-        ("date", "text"), ("uuid", "text"), ("boolean", "text"), ("json", "text"), ("json", "character varying"),
-        ("uuid", "character varying"), ("boolean", "character varying"), ("text", "character varying"), ("character varying", "text"),
-        ("jsonb", "text"), ("jsonb", "json"), ("date", "timestamp without time zone"), ("numeric", "text"), ("inet", "text"), ("bigint", "numeric"),
-        ("timestamp without time zone", "text"), ("boolean", "integer"), ("citext", "text"), ("text", "citext"),
+        ("smallint", "double precision"),
+        ("integer", "double precision"),
+        ("smallint", "real"),
+        ("real", "double precision"),
+        ("date", "text"),
+        ("uuid", "text"),
+        ("boolean", "text"),
+        ("json", "text"),
+        ("json", "character varying"),
+        ("uuid", "character varying"),
+        ("boolean", "character varying"),
+        ("text", "character varying"),
+        ("character varying", "text"),
+        ("jsonb", "text"),
+        ("jsonb", "json"),
+        ("date", "timestamp without time zone"),
+        ("numeric", "text"),
+        ("inet", "text"),
+        ("bigint", "numeric"),
+        ("timestamp without time zone", "text"),
+        ("boolean", "integer"),
+        ("citext", "text"),
+        ("text", "citext"),
     }
-)  # fmt: skip
+)
 
 _ARRAY_OF: Final = re.compile(r"\barray\s*\[", re.IGNORECASE)
 
@@ -36,7 +54,8 @@ def base(column: Any) -> str:
 
 
 def using(step: Step, was: Any, now: Any) -> str:
-    """What to put behind USING to get from ``now``'s type back to ``was``'s; '' when the server's own assignment cast does it."""
+    """What to put behind USING to get from ``now``'s type back to ``was``'s; '' when the server's own assignment cast does
+    it."""
     old, new = base(was), base(now)
     column = quoted(was.name)
     if old == new:

@@ -32,9 +32,17 @@ WORDS: Final = {
 _EVERYWHERE: Final = frozenset({"not_transactional", "opaque", "enum_residue"})  # dangers that do not depend on a table's rows
 
 _NO_STRONG_LOCK: Final = (
-    "VALIDATE CONSTRAINT", "ALTER COLUMN SET STATISTICS", "ALTER COLUMN SET OPTIONS", "ALTER COLUMN RESET OPTIONS",
-    "CLUSTER ON", "SET WITHOUT CLUSTER", "SET OPTIONS", "RESET OPTIONS", "ATTACH PARTITION", "DETACH PARTITION FINALIZE",
-)  # fmt: skip
+    "VALIDATE CONSTRAINT",
+    "ALTER COLUMN SET STATISTICS",
+    "ALTER COLUMN SET OPTIONS",
+    "ALTER COLUMN RESET OPTIONS",
+    "CLUSTER ON",
+    "SET WITHOUT CLUSTER",
+    "SET OPTIONS",
+    "RESET OPTIONS",
+    "ATTACH PARTITION",
+    "DETACH PARTITION FINALIZE",
+)
 _WRITE_LOCK: Final = (
     "ADD CONSTRAINT FOREIGN KEY",
     "ENABLE TRIGGER",
@@ -48,10 +56,23 @@ _DROPS_LOCKING: Final = frozenset(
 _WITH_PRIVILEGES: Final = frozenset(
     f"DROP {what}"
     for what in (
-        "TABLE", "VIEW", "MATERIALIZED VIEW", "FOREIGN TABLE", "SEQUENCE", "FUNCTION", "PROCEDURE", "ROUTINE", "AGGREGATE",
-        "SCHEMA", "TYPE", "DOMAIN", "LANGUAGE", "EXTENSION", "OWNED",
+        "TABLE",
+        "VIEW",
+        "MATERIALIZED VIEW",
+        "FOREIGN TABLE",
+        "SEQUENCE",
+        "FUNCTION",
+        "PROCEDURE",
+        "ROUTINE",
+        "AGGREGATE",
+        "SCHEMA",
+        "TYPE",
+        "DOMAIN",
+        "LANGUAGE",
+        "EXTENSION",
+        "OWNED",
     )
-)  # fmt: skip
+)
 _BY_KIND: Final[dict[str, tuple[str, ...]]] = {
     "ALTER TABLE ALTER COLUMN SET NOT NULL": ("may_fail_on_data",),
     "ALTER TABLE ALTER COLUMN TYPE": ("rewrites_table", "may_fail_on_data"),

@@ -1,8 +1,10 @@
 """``down.sql``: a reverse as a file that a person can read, and run with psql alone.
 
 A header says what it undoes, what was proved and what it loses. Guards stop it in a database that is not in the state it was
-written for. Then, last forward statement first, each reverse stands under a comment that quotes what it undoes, behind the checks
-that must hold for it. ``-- naap: no transaction`` and ``-- naap: transaction`` begin segments; a file without such a line is one
+written for. Then, last forward statement first, each reverse stands under a comment that quotes what it undoes, behind the
+checks
+that must hold for it. ``-- naap: no transaction`` and ``-- naap: transaction`` begin segments; a file without such a line is
+one
 transaction.
 """
 
@@ -55,7 +57,8 @@ def write(plan: Plan, guards: Iterable[Guard], facts: Facts) -> str:
     parts = list(_segments(plan))
     mixed = any(not transactional for transactional, _ in parts)
     if not parts:
-        lines += ["-- The migration changed nothing that would have to be undone.", ""]
+        what = "It changed rows, which this does not bring back: see the losses." if plan.losses else "It changed nothing."
+        lines += [f"-- There is nothing to run: the schema is as it was before the migration. {what}", ""]
     first = True
     for transactional, reversals in parts:
         if mixed:

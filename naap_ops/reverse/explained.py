@@ -14,13 +14,15 @@ Name = tuple[str, str]
 
 @dataclass(frozen=True)
 class Explained:
-    """``tables``: whole tables whose rows may differ; ``columns``: columns whose values may. By the names of the starting state."""
+    """``tables``: whole tables whose rows may differ; ``columns``: columns whose values may. By the names of the starting
+    state."""
 
     tables: frozenset[Name]
     columns: frozenset[tuple[Name, str]]
 
     def unexplained(self, before: Image, after: Image) -> list[RowDifference]:
-        """Differences that no loss accounts for: columns and tables that may differ are left out before anything is compared."""
+        """Differences that no loss accounts for: columns and tables that may differ are left out before anything is
+        compared."""
         return differences(self._rest(before), self._rest(after))
 
     def _rest(self, image: Image) -> Image:

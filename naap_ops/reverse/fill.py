@@ -1,4 +1,5 @@
-"""What a column that must not be null gets when it is added again and its values are gone: a value that is plainly a placeholder.
+"""What a column that must not be null gets when it is added again and its values are gone: a value that is plainly a
+placeholder.
 
 Only for types where one is harmless, and never where a wrong value would point at something (a foreign key). Values of a unique
 column differ from row to row.
@@ -13,15 +14,44 @@ from naap_ops.reverse.model import Step
 from naap_ops.reverse.render import literal
 
 _VALUES: Final = {
-    "text": "''", "character varying": "''", "character": "''", "citext": "''", "boolean": "false", "smallint": "0", "integer": "0", "bigint": "0",
-    "numeric": "0", "real": "0", "double precision": "0", "money": "0", "json": "'null'", "jsonb": "'null'", "uuid": "gen_random_uuid()", "bytea": "''",
-    "date": "'epoch'", "timestamp without time zone": "'epoch'", "timestamp with time zone": "'epoch'", "time without time zone": "'00:00'",
-    "time with time zone": "'00:00Z'", "interval": "'0'", "inet": "'0.0.0.0'", "cidr": "'0.0.0.0/32'", "xml": "''", "tsvector": "''", "bit varying": "''",
-}  # fmt: skip
+    "text": "''",
+    "character varying": "''",
+    "character": "''",
+    "citext": "''",
+    "boolean": "false",
+    "smallint": "0",
+    "integer": "0",
+    "bigint": "0",
+    "numeric": "0",
+    "real": "0",
+    "double precision": "0",
+    "money": "0",
+    "json": "'null'",
+    "jsonb": "'null'",
+    "uuid": "gen_random_uuid()",
+    "bytea": "''",
+    "date": "'epoch'",
+    "timestamp without time zone": "'epoch'",
+    "timestamp with time zone": "'epoch'",
+    "time without time zone": "'00:00'",
+    "time with time zone": "'00:00Z'",
+    "interval": "'0'",
+    "inet": "'0.0.0.0'",
+    "cidr": "'0.0.0.0/32'",
+    "xml": "''",
+    "tsvector": "''",
+    "bit varying": "''",
+}
 _DISTINCT: Final = {
-    "text": "ctid::text", "character varying": "ctid::text", "citext": "ctid::text", "integer": "-{n}", "bigint": "-{n}", "numeric": "-{n}",
-    "double precision": "-{n}", "uuid": "gen_random_uuid()",
-}  # fmt: skip
+    "text": "ctid::text",
+    "character varying": "ctid::text",
+    "citext": "ctid::text",
+    "integer": "-{n}",
+    "bigint": "-{n}",
+    "numeric": "-{n}",
+    "double precision": "-{n}",
+    "uuid": "gen_random_uuid()",
+}
 _ROW_NUMBER: Final = "((ctid::text::point)[0] * 2048 + (ctid::text::point)[1])::integer"
 
 

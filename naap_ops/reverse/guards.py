@@ -46,8 +46,10 @@ def _tables(after: Catalog, keys: dict[int, None], sql: Sql) -> Iterator[Guard]:
         digest = hashlib.md5("\n".join(sorted(shape, key=str.encode)).encode(), usedforsecurity=False).hexdigest()
         condition = (
             "SELECT md5(string_agg(shape, E'\\n' ORDER BY shape COLLATE \"C\")) = "
-            f"{literal(digest)} FROM (SELECT attname || ' ' || format_type(atttypid, atttypmod) || CASE WHEN attnotnull THEN ' not null' ELSE '' END "
-            f"FROM pg_catalog.pg_attribute WHERE attrelid = to_regclass({literal(table)}) AND attnum > 0 AND NOT attisdropped) t (shape)"
+            f"{literal(digest)} FROM (SELECT attname || ' ' || format_type(atttypid, atttypmod) "
+            "|| CASE WHEN attnotnull THEN ' not null' ELSE '' END "
+            f"FROM pg_catalog.pg_attribute WHERE attrelid = to_regclass({literal(table)}) "
+            "AND attnum > 0 AND NOT attisdropped) t (shape)"
         )
         if rows:
             yield Guard(condition, f"table {table} has other columns, or is not there")
@@ -68,6 +70,9 @@ def _enums(found: list[Any], sql: Sql) -> Iterator[Guard]:
             labels = ", ".join(map(literal, now.labels))
             array = f"ARRAY[{labels}]::text[]" if labels else "'{}'::text[]"
             name = literal(sql.name(now))
-            condition = f"SELECT array_agg(enumlabel::text ORDER BY enumsortorder) = {array} FROM pg_catalog.pg_enum WHERE enumtypid = to_regtype({name})"
+            condition = (
+                f"SELECT array_agg(enumlabel::text ORDER BY enumsortorder) = {array} "
+                f"FROM pg_catalog.pg_enum WHERE enumtypid = to_regtype({name})"
+            )
             if labels:
                 yield Guard(condition, f"enum {sql.name(now)} has other values, or is not there")

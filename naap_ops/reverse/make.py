@@ -1,11 +1,12 @@
-"""Make the reverse of one migration on a shadow: read, run, plan, write, prove. The one way by which a ``down.sql`` comes to be."""
+"""Make the reverse of one migration on a shadow: read, run, plan, write, prove. The one way by which a ``down.sql`` comes to
+be."""
 
 from __future__ import annotations
 
 import time
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from naap_ops import __version__, clock
 from naap_ops.reverse import document, refusals
@@ -21,10 +22,13 @@ from naap_ops.reverse.script import Script
 
 Status = Literal["proved", "refused", "unproved"]
 
+_NOTHING_DIFFERS: Final = Explained(frozenset(), frozenset())
+
 
 @dataclass(frozen=True)
 class Reverse:
-    """A reverse and what is known of it. ``text``: the whole of ``down.sql``; ``reason``: why it is refused or unproved, else ''."""
+    """A reverse and what is known of it. ``text``: the whole of ``down.sql``; ``reason``: why it is refused or unproved, else
+    ''."""
 
     script: Script
     status: Status
@@ -33,7 +37,7 @@ class Reverse:
     plan: Plan | None = None
     proof: Proof | None = None
     seconds: float = 0.0
-    differing: Explained = Explained(frozenset(), frozenset())
+    differing: Explained = _NOTHING_DIFFERS
     """What the losses say may differ, by the names of before the migration."""
 
     @property
@@ -75,22 +79,37 @@ class Reverse:
             "dangers": sorted({word for reversal in self.plan.reversals for word in reversal.dangers}) if self.plan else [],
             "families": sorted({name for reversal in self.plan.reversals for name in reversal.families}) if self.plan else [],
             "captures": [
-                {"statement": reversal.statement.index, "relation": list(each.relation), "columns": each.columns, "reason": each.reason}
+                {
+                    "statement": reversal.statement.index,
+                    "relation": list(each.relation),
+                    "columns": each.columns,
+                    "reason": each.reason,
+                }
                 for reversal in (reversed(self.plan.reversals) if self.plan else ())
                 for each in reversal.captures
             ],
-            "proof": None if proof is None else {
-                "schema": proof.schema, "again": proof.again, "rows": proof.rows, "failures": list(proof.failures), "tables": list(proof.tables),
-                "empty": proof.empty, "conditions": list(proof.conditions), "reordered": list(proof.reordered), "seconds": round(proof.seconds, 3),
+            "proof": None
+            if proof is None
+            else {
+                "schema": proof.schema,
+                "again": proof.again,
+                "rows": proof.rows,
+                "failures": list(proof.failures),
+                "tables": list(proof.tables),
+                "empty": proof.empty,
+                "conditions": list(proof.conditions),
+                "reordered": list(proof.reordered),
+                "seconds": round(proof.seconds, 3),
             },
             "seconds": round(self.seconds, 3),
-        }  # fmt: skip
+        }
 
 
 def make(shadow: Shadow, script: Script, sql: Sql, *, state: str, prove: bool = True) -> Reverse:
     """The reverse of ``script``, whose starting state is the shadow's. Afterwards the shadow is in the state after it.
 
-    ``state``: the starting state in words. Raises ForwardFailed when the migration does not run, ShadowSpoiled when the shadow has
+    ``state``: the starting state in words. Raises ForwardFailed when the migration does not run, ShadowSpoiled when the
+    shadow has
     to be made anew; a refusal is a result, not an error. Nothing is run that would leave the shadow.
     """
     began = time.monotonic()

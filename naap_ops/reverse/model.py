@@ -49,7 +49,8 @@ class Capture:
 
 @dataclass(frozen=True, order=True)
 class Piece:
-    """One statement of a reverse. ``rank`` and ``order`` are its place among the pieces that undo the same forward statement."""
+    """One statement of a reverse. ``rank`` and ``order`` are its place among the pieces that undo the same forward
+    statement."""
 
     rank: int
     order: int

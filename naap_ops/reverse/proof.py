@@ -39,8 +39,10 @@ _TOLD: Final = 5
 
 @dataclass(frozen=True)
 class Proof:
-    """``schema``: it came back exactly; ``again``: the forward ran again with the same result; ``rows``: those seeded came back but
-    for what the losses name. ``failures`` say what did not. ``tables`` held rows; ``empty`` ones could not be given any, with the
+    """``schema``: it came back exactly; ``again``: the forward ran again with the same result; ``rows``: those seeded came
+    back but
+    for what the losses name. ``failures`` say what did not. ``tables`` held rows; ``empty`` ones could not be given any, with
+    the
     reason. ``conditions``: what stops the reverse, on purpose, when there are rows."""
 
     schema: bool = False
@@ -138,7 +140,7 @@ class Shadow:
             except ForwardFailed as failure:
                 if failure.fields["applied"] or not self._on_rows(failure.fields["sqlstate"]):
                     raise
-                self._without(script, failure)
+                self._without(failure)
             else:
                 self.catalog = done.after
                 return done
@@ -151,7 +153,7 @@ class Shadow:
     def _on_rows(self, sqlstate: str) -> bool:
         return self.image is not None and bool(self.image.tables) and sqlstate.startswith(DATA_STATES)
 
-    def _without(self, script: Script, failure: ForwardFailed) -> None:
+    def _without(self, failure: ForwardFailed) -> None:
         """Rows out of the table that the failure names, or out of all when that is not it."""
         image = self.image
         assert image is not None
@@ -212,9 +214,15 @@ class _Attempt:
         self._commit()
         again = self._again(back)
         return Proof(
-            schema=True, again=not again, rows=not lost, failures=(*lost, *again), tables=self._tables(), empty=self._empty(),
-            conditions=tuple(self.conditions), reordered=order,
-        )  # fmt: skip
+            schema=True,
+            again=not again,
+            rows=not lost,
+            failures=(*lost, *again),
+            tables=self._tables(),
+            empty=self._empty(),
+            conditions=tuple(self.conditions),
+            reordered=order,
+        )
 
     def _about_rows(self, failure: Failure) -> bool:
         return len(self.parts) <= 1 and failure.state.startswith(DATA_STATES) and bool(self.shadow.image)
@@ -268,12 +276,13 @@ class _Attempt:
         image = self.shadow.image
         if image is None:
             return []
-        now = rows.image(self.connection, [table for table in image.tables])
+        now = rows.image(self.connection, list(image.tables))
         explained = explain(self.plan, self.done.steps, self.before)
         return [f"rows: {each}" for each in explained.unexplained(image, now)[:_TOLD]]
 
     def _again(self, back: Catalog) -> list[str]:
-        """The forward once more. Rows that came back otherwise than they were, as the losses say, may stop it: then without them."""
+        """The forward once more. Rows that came back otherwise than they were, as the losses say, may stop it: then without
+        them."""
         self.shadow.catalog = back
         reasons: list[str] = []
         while True:

@@ -20,8 +20,30 @@ if TYPE_CHECKING:
     from psycopg import Connection
 
 # They change nothing that a snapshot shows: no need to look after each.
-_NO_DDL = frozenset({"SELECT", "INSERT", "UPDATE", "DELETE", "SET", "RESET", "SHOW", "VACUUM", "ANALYZE", "MERGE", "TRUNCATE TABLE", "LOCK TABLE",
-                     "BEGIN", "COMMIT", "ROLLBACK", "START TRANSACTION", "SAVEPOINT", "RELEASE", "CHECKPOINT", "VALUES"})  # fmt: skip
+_NO_DDL = frozenset(
+    {
+        "SELECT",
+        "INSERT",
+        "UPDATE",
+        "DELETE",
+        "SET",
+        "RESET",
+        "SHOW",
+        "VACUUM",
+        "ANALYZE",
+        "MERGE",
+        "TRUNCATE TABLE",
+        "LOCK TABLE",
+        "BEGIN",
+        "COMMIT",
+        "ROLLBACK",
+        "START TRANSACTION",
+        "SAVEPOINT",
+        "RELEASE",
+        "CHECKPOINT",
+        "VALUES",
+    }
+)
 
 
 @dataclass(frozen=True)
@@ -42,7 +64,8 @@ def replay(connection: Connection, script: Script, before: Catalog, *, steps: bo
     """Run the script as Prisma's engine does: one transaction, which the script's own BEGIN and COMMIT divide.
 
     ``connection`` in autocommit. With ``steps`` a snapshot is taken after every statement that can change the catalog, else
-    only at the end, and without ``look`` not at all. Raises ForwardFailed with the statement and what had been applied for good before it.
+    only at the end, and without ``look`` not at all. Raises ForwardFailed with the statement and what had been applied for
+    good before it.
     """
     began = time.monotonic()
     runner = _Runner(connection, script, before, steps, look)

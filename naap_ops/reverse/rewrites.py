@@ -26,9 +26,13 @@ def computed(step: Step) -> Iterator[tuple[Any, Any]]:
     for each in node.cmds:
         command = each.alter_table_cmd
         definition = getattr(command, "def").column_def
-        if command.subtype == grammar.AT_AlterColumnType and definition.HasField("raw_default") and command.name in columns:
-            if not _only_casts(definition.raw_default, command.name, outermost=True):
-                yield table, columns[command.name]
+        if (
+            command.subtype == grammar.AT_AlterColumnType
+            and definition.HasField("raw_default")
+            and command.name in columns
+            and not _only_casts(definition.raw_default, command.name, outermost=True)
+        ):
+            yield table, columns[command.name]
 
 
 def _only_casts(node: Any, name: str, *, outermost: bool) -> bool:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from naap_ops.errors import Findings
 from naap_ops.tasks.command import Call, command, one_of
+from naap_ops.wording import count_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -61,7 +62,7 @@ def lint(
     counts = {report.name: len(report.findings) + len(report.dangers) for report in reports if not report.clean}
     if counts:
         call.exit_code = Findings.exit_code
-        call.explain(Findings(count=sum(counts.values()), files=", ".join(counts)))
+        call.explain(Findings(count=count_of(sum(counts.values()), "finding"), files=", ".join(counts)))
     else:
         call.say(f"nothing found in {len(reports)} files" + (f", allowed: {', '.join(allowed)}" if allowed else ""))
     return {"clean": not counts, "files": [report.as_dict() for report in reports]}

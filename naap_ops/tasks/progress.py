@@ -63,7 +63,8 @@ class _Bar:
             self._bytes = self._bytes + data["bytes"] if data.get("added") else data.get("bytes", self._bytes)
             done = data.get("tables")
             amount = [size(self._bytes)] if self._bytes or self._unit == "tables" else []
-            detail = ", ".join([*amount, *([f"{done}/{count_of(self._tables, self._unit.removesuffix('s'))}"] if done is not None else [])])
+            counted = [] if done is None else [f"{done}/{count_of(self._tables, self._unit.removesuffix('s'))}"]
+            detail = ", ".join([*amount, *counted])
             self._bar.update(self._task, completed=done, detail=detail)
         elif event.name.endswith(".step"):
             self._bar.update(self._task, description=str(data.get("text", "")))

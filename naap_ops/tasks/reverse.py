@@ -117,13 +117,13 @@ def _one(call: Call, made: Made) -> dict[str, Any]:
     lines = [f"{made.migration.name}: {reverse.status}, {reverse.seconds:.2f} s, from {made.state}"]
     lines += [f"  {line}" for line in reverse.reason.splitlines()]
     lines += [f"  note: {note}" for note in made.notes]
-    lines += [
-        f"  loses (statement {loss['statement']}): {loss['loss']} of {loss['object']}: {loss['reason']}"
-        for loss in facts["losses"]
-    ]
+    for loss in facts["losses"]:
+        what = f"{loss['loss']} of {loss['object']}" if loss["object"] else loss["loss"]
+        lines.append(f"  loses (statement {loss['statement']}): {what}: {loss['reason']}")
+    lines += [f"  stops, and changes nothing, when: {condition}" for condition in (facts["proof"] or {}).get("conditions", [])]
     lines += [f"  locks {relation}: {lock}" for relation, lock in facts["locks"].items()]
     if reverse.text and reverse.plan is not None and not reverse.plan.pieces and reverse.status != "refused":
-        lines.append("  it changed nothing that would have to be undone: the reverse does nothing")
+        lines.append("  the schema is as it was before: the reverse does nothing")
     if not reverse.transactional:
         lines.append("  not in one transaction: stopped half-way, what went before remains")
     if made.down is not None:

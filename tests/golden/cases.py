@@ -1,9 +1,9 @@
 """The golden cases: ``<family>.yaml`` beside this file, a list of ``{name, before, up, down, loss}``.
 
 ``before`` and ``up`` are SQL; ``down`` is the exact text of the reverse, its statements joined by ``;`` and a line feed, and
-without the schema that unqualified names mean (``{schema}`` stands for it where it must be said). ``loss``, in the order of the
-forward: ``kind relation.column`` each (``kind relation`` for whole rows, ``kind`` alone where no relation is concerned). Instead
-of ``down``: ``refused``, a text that the reason must contain.
+without the schema that unqualified names mean (``{schema}`` stands for it). ``loss``, in order:
+``kind relation.column`` each (``kind relation`` for rows, ``kind`` alone where there is none). Instead of ``down``:
+``refused``, a text that the reason must contain.
 Optional: ``major``, the least that has what the case is about; ``until``, the last major to which the text applies;
 ``extension``, which the server must have.
 """

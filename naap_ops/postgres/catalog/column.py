@@ -14,7 +14,8 @@ class Column(NamedTuple):
     """``type`` as SQL spells it; ``type_key`` and ``modifier`` are what an ALTER TYPE changes (a renamed type keeps them).
 
     ``default``: the expression, also of a generated column; ``default_hash``: of its tree, which does not follow renames.
-    ``identity``: '', a (ALWAYS) or d (BY DEFAULT). ``generated``: '', s (stored) or v (virtual). ``storage``, ``collation``: None
+    ``identity``: '', a (ALWAYS) or d (BY DEFAULT). ``generated``: '', s (stored) or v (virtual). ``storage``, ``collation``:
+    None
     when they are the type's own. ``not_null_name`` (from 18 on): the name of the constraint, None before;
     ``not_null_local``: it is declared here, not (only) inherited.
     """
@@ -56,10 +57,13 @@ def _query(major: int) -> str:
         not_null = (
             "nn.conname::text, coalesce(nn.convalidated, true), coalesce(nn.conislocal, true), coalesce(nn.connoinherit, false)"
         )
-        join = "left join pg_catalog.pg_constraint nn on nn.conrelid = a.attrelid and nn.contype = 'n' and nn.conkey = array[a.attnum]"
+        join = (
+            "left join pg_catalog.pg_constraint nn "
+            "on nn.conrelid = a.attrelid and nn.contype = 'n' and nn.conkey = array[a.attnum]"
+        )
     return f"""
-    select (a.attrelid::bigint << 16) | a.attnum, a.attrelid::bigint, n.nspname::text, c.relname::text, a.attname::text, a.attnum::int,
-      format_type(a.atttypid, a.atttypmod), a.atttypid::bigint, a.atttypmod::int,
+    select (a.attrelid::bigint << 16) | a.attnum, a.attrelid::bigint, n.nspname::text, c.relname::text, a.attname::text,
+      a.attnum::int, format_type(a.atttypid, a.atttypmod), a.atttypid::bigint, a.atttypmod::int,
       case when a.attcollation <> t.typcollation then a.attcollation::regcollation::text end, a.attnotnull,
       pg_get_expr(d.adbin, d.adrelid), md5(d.adbin::text), a.attidentity::text, a.attgenerated::text,
       case when a.attstorage <> t.typstorage then a.attstorage::text end, t.typstorage::text, a.attcompression::text,
@@ -101,7 +105,7 @@ KIND = Kind(
         "not_null_no_inherit",
         "acl",
         "comment",
-    ),  # fmt: skip
+    ),
     unseen=("key", "table_key", "number", "type_key", "modifier", "default_hash", "type_kind", "type_storage"),
     parent="table_key",
 )

@@ -11,7 +11,8 @@ NOT_ENFORCED = 18  # from this major on, a constraint can be declared and not en
 
 
 class Constraint(NamedTuple):
-    """``type``: p, u, c, f, x or t. ``index_key``: the index behind a key or an exclusion. ``parent_key``: the partitioned table's
+    """``type``: p, u, c, f, x or t. ``index_key``: the index behind a key or an exclusion. ``parent_key``: the partitioned
+    table's
     constraint that it was made for. ``local``: declared here, not (only) inherited."""
 
     key: int

@@ -9,7 +9,8 @@ from naap_ops.postgres.catalog.scope import SCHEMAS, acl, comment, not_member
 
 
 class Domain(NamedTuple):
-    """``constraints``: ``"name" CHECK (...)`` each, sorted by name (a NOT NULL is ``not_null``); in the same order their names, keys
+    """``constraints``: ``"name" CHECK (...)`` each, sorted by name (a NOT NULL is ``not_null``); in the same order their
+    names, keys
     and comments. ``not_null_name`` (from 18 on): the name of the NOT NULL, None where it is the server's own choice."""
 
     key: int
@@ -37,7 +38,8 @@ def _checks(what: str) -> str:
 
 def _query(_major: int) -> str:
     return f"""
-    select t.oid::bigint, n.nspname::text, t.typname::text, pg_get_userbyid(t.typowner)::text, format_type(t.typbasetype, t.typtypmod),
+    select t.oid::bigint, n.nspname::text, t.typname::text, pg_get_userbyid(t.typowner)::text,
+      format_type(t.typbasetype, t.typtypmod),
       case when t.typcollation <> b.typcollation then t.typcollation::regcollation::text end,
       t.typdefault, t.typnotnull,
       (select k.conname::text from pg_catalog.pg_constraint k

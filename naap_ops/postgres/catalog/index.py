@@ -9,7 +9,8 @@ from naap_ops.postgres.catalog.scope import SCHEMAS, comment, not_member
 
 
 class Index(NamedTuple):
-    """``constraint``: it belongs to one, and comes and goes with it. ``statistics``: targets of expression columns, as ``2=500``.
+    """``constraint``: it belongs to one, and comes and goes with it. ``statistics``: targets of expression columns, as
+    ``2=500``.
     ``parent_key``: the partitioned index that it is a part of."""
 
     key: int
@@ -36,16 +37,19 @@ class Index(NamedTuple):
 def _query(_major: int) -> str:
     return f"""
     select i.indexrelid::bigint, i.indrelid::bigint, n.nspname::text, c.relname::text, x.relname::text,
-      pg_get_indexdef(i.indexrelid, 0, true), i.indkey::int2[]::int[], i.indisunique, k.oid is not null, i.indisvalid, i.indisclustered, i.indisreplident,
+      pg_get_indexdef(i.indexrelid, 0, true), i.indkey::int2[]::int[], i.indisunique, k.oid is not null,
+      i.indisvalid, i.indisclustered, i.indisreplident,
       pg_get_expr(i.indpred, i.indrelid, true), x.reloptions, s.spcname::text,
       array(select a.attnum || '=' || a.attstattarget from pg_catalog.pg_attribute a
         where a.attrelid = i.indexrelid and a.attstattarget >= 0 and i.indexprs is not null order by a.attnum),
       coalesce(h.inhparent, 0)::bigint,
       array(select e.extname::text from pg_catalog.pg_depend d join pg_catalog.pg_extension e on e.oid = d.refobjid
-        where d.classid = 'pg_catalog.pg_class'::regclass and d.objid = i.indexrelid and d.deptype = 'x' order by 1), {comment("pg_class", "i.indexrelid")}
+        where d.classid = 'pg_catalog.pg_class'::regclass and d.objid = i.indexrelid and d.deptype = 'x' order by 1),
+      {comment("pg_class", "i.indexrelid")}
     from pg_catalog.pg_index i join pg_catalog.pg_class x on x.oid = i.indexrelid
     join pg_catalog.pg_class c on c.oid = i.indrelid join pg_catalog.pg_namespace n on n.oid = c.relnamespace
-    left join pg_catalog.pg_constraint k on k.conindid = i.indexrelid and k.contype in ('p', 'u', 'x') and k.conrelid = i.indrelid
+    left join pg_catalog.pg_constraint k
+      on k.conindid = i.indexrelid and k.contype in ('p', 'u', 'x') and k.conrelid = i.indrelid
     left join pg_catalog.pg_tablespace s on s.oid = x.reltablespace
     left join pg_catalog.pg_inherits h on h.inhrelid = i.indexrelid
     where c.relkind in ('r', 'p', 'm') and c.relpersistence <> 't' and {SCHEMAS} and {not_member("pg_class", "c.oid")}"""

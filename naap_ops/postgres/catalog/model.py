@@ -56,7 +56,8 @@ class Kind:
 
 @dataclass(frozen=True)
 class Catalog:
-    """A database's objects at one moment. ``rows[kind][key]`` is a row; ``schema`` is what unqualified names meant, ``user`` who looked."""
+    """A database's objects at one moment. ``rows[kind][key]`` is a row; ``schema`` is what unqualified names meant, ``user``
+    who looked."""
 
     major: int
     schema: str

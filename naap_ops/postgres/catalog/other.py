@@ -12,10 +12,24 @@ from naap_ops.postgres.catalog.model import Kind
 from naap_ops.postgres.catalog.scope import comment
 
 _CATALOGS = (
-    "pg_cast", "pg_operator", "pg_opclass", "pg_opfamily", "pg_collation", "pg_conversion", "pg_ts_config", "pg_ts_dict",
-    "pg_ts_parser", "pg_ts_template", "pg_foreign_data_wrapper", "pg_foreign_server", "pg_user_mapping", "pg_language",
-    "pg_transform", "pg_am", "pg_type",
-)  # fmt: skip
+    "pg_cast",
+    "pg_operator",
+    "pg_opclass",
+    "pg_opfamily",
+    "pg_collation",
+    "pg_conversion",
+    "pg_ts_config",
+    "pg_ts_dict",
+    "pg_ts_parser",
+    "pg_ts_template",
+    "pg_foreign_data_wrapper",
+    "pg_foreign_server",
+    "pg_user_mapping",
+    "pg_language",
+    "pg_transform",
+    "pg_am",
+    "pg_type",
+)
 # Of types those that the kind "type" leaves out: base types, and shells that wait for one.
 _ONLY = {"pg_type": " and o.typtype in ('b', 'p') and o.typcategory <> 'A'"}
 
@@ -35,7 +49,8 @@ def _query(_major: int) -> str:
         f"""select o.oid::bigint, i.type, i.identity, md5(o::text), {comment(catalog, "o.oid")} from pg_catalog.{catalog} o,
         pg_identify_object('pg_catalog.{catalog}'::regclass, o.oid, 0) i
         where o.oid >= 16384 and not exists (select from pg_catalog.pg_depend d
-          where d.classid = 'pg_catalog.{catalog}'::regclass and d.objid = o.oid and d.deptype in ('e', 'i')){_ONLY.get(catalog, "")}"""
+          where d.classid = 'pg_catalog.{catalog}'::regclass and d.objid = o.oid and d.deptype in ('e', 'i'))
+          {_ONLY.get(catalog, "")}"""
         for catalog in _CATALOGS
     )
 

@@ -9,7 +9,8 @@ from naap_ops.postgres.catalog.scope import SCHEMAS, comment, not_member
 
 
 class Policy(NamedTuple):
-    """``command``: ALL, SELECT, INSERT, UPDATE or DELETE. ``roles``: quoted, sorted. ``tree_hash``: of both expressions' trees."""
+    """``command``: ALL, SELECT, INSERT, UPDATE or DELETE. ``roles``: quoted, sorted. ``tree_hash``: of both expressions'
+    trees."""
 
     key: int
     table_key: int

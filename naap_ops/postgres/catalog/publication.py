@@ -11,7 +11,8 @@ _GENERATED_COLUMNS = 18  # from this major on they can be published
 
 
 class Publication(NamedTuple):
-    """``members``: what stands after FOR or ADD, one element each, sorted; ``bare``: the same as DROP wants it; ``member_keys``: the
+    """``members``: what stands after FOR or ADD, one element each, sorted; ``bare``: the same as DROP wants it;
+    ``member_keys``: the
     table's or schema's oid; ``member_hashes``: of key, column list and condition, which do not follow a rename. ``operations``:
     insert, update, delete, truncate. ``generated``: publish_generated_columns (18), '' where there is none."""
 
@@ -48,8 +49,8 @@ def _query(major: int) -> str:
           'TABLE ' || r.prrelid::regclass as bare, r.prrelid::bigint as key,
           concat_ws('|', r.prrelid::oid, r.prattrs, md5(r.prqual::text)) as hash
         from pg_catalog.pg_publication_rel r
-        union all select s.pnpubid, 'TABLES IN SCHEMA ' || quote_ident(n.nspname), 'TABLES IN SCHEMA ' || quote_ident(n.nspname),
-          n.oid::bigint, n.oid::text
+        union all select s.pnpubid, 'TABLES IN SCHEMA ' || quote_ident(n.nspname),
+          'TABLES IN SCHEMA ' || quote_ident(n.nspname), n.oid::bigint, n.oid::text
         from pg_catalog.pg_publication_namespace s join pg_catalog.pg_namespace n on n.oid = s.pnnspid
       ) x group by id
     ) m on m.id = p.oid"""

@@ -9,9 +9,11 @@ from naap_ops.postgres.catalog.scope import SCHEMAS, acl, comment, not_member
 
 
 class Routine(NamedTuple):
-    """``prokind``: f, p, a or w. ``arguments``: the identity arguments. ``definition``: what would create it (an aggregate's is put
+    """``prokind``: f, p, a or w. ``arguments``: the identity arguments. ``definition``: what would create it (an aggregate's
+    is put
     together here). ``signature``: names and defaults of arguments.
-    ``extensions``: those that it depends on by ALTER ... DEPENDS ON EXTENSION. ``body_hash``: of everything in its row but names and privileges: it does not follow the renaming of a type."""
+    ``extensions``: those that it depends on by ALTER ... DEPENDS ON EXTENSION. ``body_hash``: of everything in its row but
+    names and privileges: it does not follow the renaming of a type."""
 
     key: int
     schema: str
@@ -28,13 +30,15 @@ class Routine(NamedTuple):
 
 
 _AGGREGATE = """
-  'CREATE OR REPLACE AGGREGATE ' || quote_ident(n.nspname) || '.' || quote_ident(p.proname) || '(' || coalesce(nullif(pg_get_function_arguments(p.oid), ''), '*') || ') (SFUNC = '
-  || a.aggtransfn::regproc || ', STYPE = ' || a.aggtranstype::regtype
+  'CREATE OR REPLACE AGGREGATE ' || quote_ident(n.nspname) || '.' || quote_ident(p.proname)
+  || '(' || coalesce(nullif(pg_get_function_arguments(p.oid), ''), '*') || ') (SFUNC = ' || a.aggtransfn::regproc
+    || ', STYPE = ' || a.aggtranstype::regtype
   || case when a.aggfinalfn <> 0 then ', FINALFUNC = ' || a.aggfinalfn::regproc else '' end
   || case when a.aggtransspace <> 0 then ', SSPACE = ' || a.aggtransspace else '' end
   || case when a.aggfinalextra then ', FINALFUNC_EXTRA' else '' end
   || case when a.aggfinalfn <> 0 and a.aggfinalmodify <> case a.aggkind when 'n' then 'r' else 'w' end
-    then ', FINALFUNC_MODIFY = ' || case a.aggfinalmodify when 'r' then 'READ_ONLY' when 's' then 'SHAREABLE' else 'READ_WRITE' end else '' end
+    then ', FINALFUNC_MODIFY = '
+      || case a.aggfinalmodify when 'r' then 'READ_ONLY' when 's' then 'SHAREABLE' else 'READ_WRITE' end else '' end
   || case when a.aggcombinefn <> 0 then ', COMBINEFUNC = ' || a.aggcombinefn::regproc else '' end
   || case when a.aggserialfn <> 0 then ', SERIALFUNC = ' || a.aggserialfn::regproc else '' end
   || case when a.aggdeserialfn <> 0 then ', DESERIALFUNC = ' || a.aggdeserialfn::regproc else '' end
@@ -45,7 +49,8 @@ _AGGREGATE = """
   || case when a.aggmfinalfn <> 0 then ', MFINALFUNC = ' || a.aggmfinalfn::regproc else '' end
   || case when a.aggmfinalextra then ', MFINALFUNC_EXTRA' else '' end
   || case when a.aggmfinalfn <> 0 and a.aggmfinalmodify <> case a.aggkind when 'n' then 'r' else 'w' end
-    then ', MFINALFUNC_MODIFY = ' || case a.aggmfinalmodify when 'r' then 'READ_ONLY' when 's' then 'SHAREABLE' else 'READ_WRITE' end else '' end
+    then ', MFINALFUNC_MODIFY = '
+      || case a.aggmfinalmodify when 'r' then 'READ_ONLY' when 's' then 'SHAREABLE' else 'READ_WRITE' end else '' end
   || case when a.aggminitval is not null then ', MINITCOND = ' || quote_literal(a.aggminitval) else '' end
   || case when a.aggkind = 'h' then ', HYPOTHETICAL' else '' end
   || case when a.aggsortop <> 0 then (
@@ -68,8 +73,8 @@ def _query(_major: int) -> str:
     from pg_catalog.pg_proc p join pg_catalog.pg_namespace n on n.oid = p.pronamespace
     left join pg_catalog.pg_aggregate a on a.aggfnoid = p.oid
     where p.oid >= 16384 and {SCHEMAS} and {not_member("pg_proc", "p.oid")}
-      and not exists (select from pg_catalog.pg_depend own where own.classid = 'pg_catalog.pg_proc'::regclass and own.objid = p.oid
-        and own.deptype = 'i')"""
+      and not exists (select from pg_catalog.pg_depend own
+        where own.classid = 'pg_catalog.pg_proc'::regclass and own.objid = p.oid and own.deptype = 'i')"""
 
 
 KIND = Kind(

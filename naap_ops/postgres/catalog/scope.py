@@ -1,4 +1,5 @@
-"""Which objects a snapshot is about: the user's, not the server's, not an extension's members, not this toolkit's own schema."""
+"""Which objects a snapshot is about: the user's, not the server's, not an extension's members, not this toolkit's own
+schema."""
 
 from __future__ import annotations
 

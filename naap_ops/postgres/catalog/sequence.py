@@ -9,7 +9,8 @@ from naap_ops.postgres.catalog.scope import SCHEMAS, acl, comment, not_member
 
 
 class Sequence(NamedTuple):
-    """``owned_by``: (schema, table, column) or empty; ``column_key``: the same as a key. ``of_identity``: it is the column's own."""
+    """``owned_by``: (schema, table, column) or empty; ``column_key``: the same as a key. ``of_identity``: it is the column's
+    own."""
 
     key: int
     schema: str
@@ -67,7 +68,7 @@ KIND = Kind(
         "of_identity",
         "acl",
         "comment",
-    ),  # fmt: skip
+    ),
     unseen=("key", "column_key"),
     parent="column_key",
 )

@@ -33,10 +33,27 @@ if TYPE_CHECKING:
 KINDS: dict[str, Kind] = {
     module.KIND.name: module.KIND
     for module in (
-        schema, extension, type, domain, sequence, table, column, constraint, index, view, routine, trigger, rule, policy,
-        statistics, publication, event_trigger, default_privileges, other,
+        schema,
+        extension,
+        type,
+        domain,
+        sequence,
+        table,
+        column,
+        constraint,
+        index,
+        view,
+        routine,
+        trigger,
+        rule,
+        policy,
+        statistics,
+        publication,
+        event_trigger,
+        default_privileges,
+        other,
     )
-}  # fmt: skip
+}
 
 
 def snapshot(connection: Connection, *, schema: str = "public") -> Catalog:

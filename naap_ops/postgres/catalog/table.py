@@ -84,6 +84,6 @@ KIND = Kind(
         "key_triggers",
         "acl",
         "comment",
-    ),  # fmt: skip
+    ),
     unseen=("key", "parent_keys"),
 )

@@ -1,4 +1,5 @@
-"""Triggers on tables and views; those that constraints make are theirs. A partition's that came with its parent's has ``parent_key``."""
+"""Triggers on tables and views; those that constraints make are theirs. A partition's that came with its parent's has
+``parent_key``."""
 
 from __future__ import annotations
 
@@ -9,7 +10,8 @@ from naap_ops.postgres.catalog.scope import SCHEMAS, comment, not_member
 
 
 class Trigger(NamedTuple):
-    """``enabled``: O, D, R or A. ``extensions``: those that it depends on by ALTER ... DEPENDS ON EXTENSION. ``row_hash``: of its row but name and state; does not follow the renaming of a column."""
+    """``enabled``: O, D, R or A. ``extensions``: those that it depends on by ALTER ... DEPENDS ON EXTENSION. ``row_hash``: of
+    its row but name and state; does not follow the renaming of a column."""
 
     key: int
     table_key: int

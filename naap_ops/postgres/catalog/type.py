@@ -9,7 +9,8 @@ from naap_ops.postgres.catalog.scope import SCHEMAS, acl, comment, not_member
 
 
 class Type(NamedTuple):
-    """``typtype``: e, c or r. ``labels``: an enum's, in order. ``attributes``: a composite's, as ``"name" type``; ``range``: what follows
+    """``typtype``: e, c or r. ``labels``: an enum's, in order. ``attributes``: a composite's, as ``"name" type``; ``range``:
+    what follows
     AS RANGE, in parentheses. ``attribute_comments``: names and comments in turn."""
 
     key: int
@@ -42,13 +43,15 @@ def _query(_major: int) -> str:
         || case when r.rngsubdiff <> 0 then ', subtype_diff = ' || r.rngsubdiff::regproc::text else '' end
         || ', multirange_type_name = ' || r.rngmultitypid::regtype::text end,
       array(select unnest(array[quote_ident(a.attname), d.description]) from pg_catalog.pg_attribute a
-        join pg_catalog.pg_description d on d.objoid = a.attrelid and d.objsubid = a.attnum and d.classoid = 'pg_catalog.pg_class'::regclass
+        join pg_catalog.pg_description d
+          on d.objoid = a.attrelid and d.objsubid = a.attnum and d.classoid = 'pg_catalog.pg_class'::regclass
         where t.typtype = 'c' and a.attrelid = t.typrelid order by a.attnum),
       {acl("t.typacl", "T", "t.typowner")}, {comment("pg_type", "t.oid")}
     from pg_catalog.pg_type t join pg_catalog.pg_namespace n on n.oid = t.typnamespace
     left join pg_catalog.pg_class c on c.oid = t.typrelid
     left join pg_catalog.pg_range r on r.rngtypid = t.oid
-    left join pg_catalog.pg_opclass op on op.oid = r.rngsubopc left join pg_catalog.pg_namespace opn on opn.oid = op.opcnamespace
+    left join pg_catalog.pg_opclass op on op.oid = r.rngsubopc
+    left join pg_catalog.pg_namespace opn on opn.oid = op.opcnamespace
     where (t.typtype in ('e', 'r') or t.typtype = 'c' and c.relkind = 'c') and {SCHEMAS} and {not_member("pg_type", "t.oid")}"""
 
 

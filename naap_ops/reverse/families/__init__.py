@@ -8,9 +8,28 @@ from importlib import import_module
 from naap_ops.reverse.model import Family
 
 NAMES = (
-    "schema", "extension", "type", "domain", "sequence", "table", "column", "constraint", "index", "view", "routine", "trigger", "rule",
-    "policy", "statistics", "publication", "event_trigger", "default_privileges", "other", "insert", "change_rows",
-)  # fmt: skip
+    "schema",
+    "extension",
+    "type",
+    "domain",
+    "sequence",
+    "table",
+    "column",
+    "constraint",
+    "index",
+    "view",
+    "routine",
+    "trigger",
+    "rule",
+    "policy",
+    "statistics",
+    "publication",
+    "event_trigger",
+    "default_privileges",
+    "other",
+    "insert",
+    "change_rows",
+)
 
 
 @cache

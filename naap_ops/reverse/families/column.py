@@ -25,8 +25,13 @@ def reverse(step: Step, sql: Sql) -> Iterator[Piece]:
     for change in step.of("column"):
         if change.created:
             if change.after.table_key not in step.created and change.after.local:
-                yield Piece(Rank.DROP_COLUMN, -change.after.number, sql("column/drop", column=change.after), relation=sql.table(change.after),
-                            dangers=frozenset({"deletes_data"}))  # fmt: skip
+                yield Piece(
+                    Rank.DROP_COLUMN,
+                    -change.after.number,
+                    sql("column/drop", column=change.after),
+                    relation=sql.table(change.after),
+                    dangers=frozenset({"deletes_data"}),
+                )
         elif change.dropped:
             if change.before.table_key in step.dropped:
                 continue
@@ -139,8 +144,13 @@ def _altered(step: Step, sql: Sql, change: Change) -> Iterator[Piece]:
         )
     if retyped:
         using = casts.using(step, was, now) if not was.generated else ""
-        yield Piece(Rank.COLUMN_TYPE, was.number, sql("column/type", column=was, using=using), relation=table,
-                    dangers=frozenset({"rewrites_table", "may_fail_on_data"}))  # fmt: skip
+        yield Piece(
+            Rank.COLUMN_TYPE,
+            was.number,
+            sql("column/type", column=was, using=using),
+            relation=table,
+            dangers=frozenset({"rewrites_table", "may_fail_on_data"}),
+        )
     if default and was.default is not None:
         yield _set_default(sql, was)
         for own in step.before.children("sequence", "column_key", was.key):
@@ -186,8 +196,13 @@ def _expression(step: Step, sql: Sql, was: Any, now: Any) -> Iterator[Piece]:
     else:
         yield from aside.around_column(step, sql, now)
         yield Piece(Rank.DROP_COLUMN, 0, sql("column/drop", column=was), relation=table)
-        yield Piece(Rank.CREATE_COLUMN, 0, sql("column/add", column=was, definition=definition(step, sql, was)), relation=table,
-                    dangers=frozenset({"rewrites_table", "column_order"}))  # fmt: skip
+        yield Piece(
+            Rank.CREATE_COLUMN,
+            0,
+            sql("column/add", column=was, definition=definition(step, sql, was)),
+            relation=table,
+            dangers=frozenset({"rewrites_table", "column_order"}),
+        )
         yield from settings(sql, was, None)
         yield from belongings_of(step, sql, was, None)
 
@@ -235,7 +250,7 @@ def _set_default(sql: Sql, column: Any) -> Piece:
 # --- losses, captures, checks --------------------------------------------------------------------------------------
 
 
-def losses(step: Step, sql: Sql) -> Iterator[Loss]:
+def losses(step: Step, _sql: Sql) -> Iterator[Loss]:
     """Values that went, values written since, values that a change of type may have changed."""
     for change in step.of("column"):
         was, now = change.before, change.after
@@ -268,7 +283,10 @@ def _gone(step: Step, column: Any) -> str:
         return "the column is added again, empty: its values went with it"
     value = fill.placeholder(step, column)
     if value is None:
-        return "the column is added again; it must not be null, and nothing is known to put into it: this works on an empty table only"
+        return (
+            "the column is added again; it must not be null, and nothing is known to put into it: "
+            "this works on an empty table only"
+        )
     return f"the column is added again; its values went with it, and as it must not be null, rows get the placeholder {value}"
 
 
@@ -295,14 +313,26 @@ def checks(step: Step, sql: Sql) -> Iterator[Check]:
                 sql("column/nulls", column=was, name=now.name),
                 f"{sql.table(was)}.{quoted(was.name)} holds nulls, and was NOT NULL before",
             )
-        elif change.dropped and was.table_key not in step.dropped and was.local and was.not_null and was.default is None:
-            if not was.identity and not was.generated and fill.placeholder(step, was) is None:
-                reason = f"{sql.table(was)} holds rows, and {quoted(was.name)} must not be null: give it values by hand first"
-                yield Check(sql("column/any_row", column=was), reason)
+        elif (
+            change.dropped
+            and was.table_key not in step.dropped
+            and was.local
+            and was.not_null
+            and was.default is None
+            and not was.identity
+            and not was.generated
+            and fill.placeholder(step, was) is None
+        ):
+            reason = f"{sql.table(was)} holds rows, and {quoted(was.name)} must not be null: give it values by hand first"
+            yield Check(sql("column/any_row", column=was), reason)
 
 
 FAMILY = Family(
-    "column", frozenset({"column"}),
+    "column",
+    frozenset({"column"}),
     ("ALTER TABLE ADD COLUMN", "ALTER TABLE DROP COLUMN", "ALTER TABLE ALTER COLUMN", "ALTER TABLE RENAME COLUMN"),
-    reverse, captures=captures, checks=checks, losses=losses,
-)  # fmt: skip
+    reverse,
+    captures=captures,
+    checks=checks,
+    losses=losses,
+)

@@ -50,9 +50,13 @@ def create(step: Step, sql: Sql, constraint: Any) -> Iterator[Piece]:
         # a partition's first: its parent's then takes it for its own, and it keeps its name
         rank, order = rank - 1, -_depth(step, constraint)
     yield Piece(
-        rank, order, sql("constraint/add", constraint=constraint), lock="SHARE ROW EXCLUSIVE" if foreign else "ACCESS EXCLUSIVE",
-        relation=sql.table(constraint), dangers=frozenset({"may_fail_on_data"} | ({"index_build"} if constraint.index_key else set())),
-    )  # fmt: skip
+        rank,
+        order,
+        sql("constraint/add", constraint=constraint),
+        lock="SHARE ROW EXCLUSIVE" if foreign else "ACCESS EXCLUSIVE",
+        relation=sql.table(constraint),
+        dangers=frozenset({"may_fail_on_data"} | ({"index_build"} if constraint.index_key else set())),
+    )
     yield from belongings(step, _phrase(sql, constraint), "", constraint, None)
 
 
@@ -130,7 +134,15 @@ def _orphans(step: Step, sql: Sql, was: Any, where: str) -> Iterator[Check]:
 
 
 FAMILY = Family(
-    "constraint", frozenset({"constraint"}),
-    ("ALTER TABLE ADD CONSTRAINT", "ALTER TABLE DROP CONSTRAINT", "ALTER TABLE ALTER CONSTRAINT", "ALTER TABLE RENAME CONSTRAINT", "ALTER TABLE VALIDATE"),
-    reverse, checks=checks,
-)  # fmt: skip
+    "constraint",
+    frozenset({"constraint"}),
+    (
+        "ALTER TABLE ADD CONSTRAINT",
+        "ALTER TABLE DROP CONSTRAINT",
+        "ALTER TABLE ALTER CONSTRAINT",
+        "ALTER TABLE RENAME CONSTRAINT",
+        "ALTER TABLE VALIDATE",
+    ),
+    reverse,
+    checks=checks,
+)

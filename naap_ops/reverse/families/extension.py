@@ -27,7 +27,8 @@ def reverse(step: Step, sql: Sql) -> Iterator[Piece]:
         else:
             if "version" in change.fields:
                 raise Irreversible(
-                    f"extension {change.before.name} went from version {change.before.version} to {change.after.version}: extensions have no way back"
+                    f"extension {change.before.name} went from version {change.before.version} to {change.after.version}: "
+                    "extensions have no way back"
                 )
             if "schema" in change.fields:
                 if not change.before.relocatable:

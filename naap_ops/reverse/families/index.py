@@ -46,10 +46,14 @@ def create(step: Step, sql: Sql, index: Any, *, concurrently: bool = False) -> I
         rank, order = rank - 1, -_depth(step, index)
     if not index.constraint:
         yield Piece(
-            rank, order, sql("index/create", index=index, definition=_definition(sql, index), concurrently=concurrently),
-            lock="SHARE UPDATE EXCLUSIVE" if concurrently else "SHARE", relation=sql.table(index),
-            transactional=not concurrently, dangers=frozenset({"index_build"}),
-        )  # fmt: skip
+            rank,
+            order,
+            sql("index/create", index=index, definition=_definition(sql, index), concurrently=concurrently),
+            lock="SHARE UPDATE EXCLUSIVE" if concurrently else "SHARE",
+            relation=sql.table(index),
+            transactional=not concurrently,
+            dangers=frozenset({"index_build"}),
+        )
         yield from belongings(step, f"INDEX {sql.name(index)}", "", index, None)
     yield from _properties(step, sql, index, None)
 

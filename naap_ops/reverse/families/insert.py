@@ -16,8 +16,14 @@ def reverse(step: Step, sql: Sql) -> Iterator[Piece]:
         return
     rows = inserted.rows_of(step)
     if rows.deletable:
-        text = sql("insert/delete_values" if rows.values else "insert/delete", table=rows.table, keys=rows.keys, values=rows.values,
-                   source=rows.source, columns=rows.columns)  # fmt: skip
+        text = sql(
+            "insert/delete_values" if rows.values else "insert/delete",
+            table=rows.table,
+            keys=rows.keys,
+            values=rows.values,
+            source=rows.source,
+            columns=rows.columns,
+        )
         yield Piece(
             Rank.ROWS, 0, text, lock="ROW EXCLUSIVE", relation=sql.name(rows.table), dangers=frozenset({"deletes_data"})
         )

@@ -73,8 +73,20 @@ def _extensions(sql: Sql, routine: Any, have: list[str]) -> Iterator[Piece]:
 
 
 FAMILY = Family(
-    "routine", frozenset({"routine"}),
-    ("CREATE FUNCTION", "DROP FUNCTION", "ALTER FUNCTION", "CREATE PROCEDURE", "DROP PROCEDURE", "ALTER PROCEDURE", "CREATE AGGREGATE", "DROP AGGREGATE",
-     "ALTER AGGREGATE", "DROP ROUTINE", "ALTER ROUTINE"),
+    "routine",
+    frozenset({"routine"}),
+    (
+        "CREATE FUNCTION",
+        "DROP FUNCTION",
+        "ALTER FUNCTION",
+        "CREATE PROCEDURE",
+        "DROP PROCEDURE",
+        "ALTER PROCEDURE",
+        "CREATE AGGREGATE",
+        "DROP AGGREGATE",
+        "ALTER AGGREGATE",
+        "DROP ROUTINE",
+        "ALTER ROUTINE",
+    ),
     reverse,
-)  # fmt: skip
+)

@@ -18,8 +18,13 @@ def reverse(step: Step, sql: Sql) -> Iterator[Piece]:
     """Drop what was made, make what was dropped, change back what was changed."""
     for change in step.of("table"):
         if change.created:
-            yield Piece(Rank.DROP_TABLE, -change.after.key, sql("table/drop", table=change.after), relation=sql.name(change.after),
-                        dangers=frozenset({"deletes_data"}))  # fmt: skip
+            yield Piece(
+                Rank.DROP_TABLE,
+                -change.after.key,
+                sql("table/drop", table=change.after),
+                relation=sql.name(change.after),
+                dangers=frozenset({"deletes_data"}),
+            )
         elif change.dropped:
             yield from _dropped(step, sql, change.before)
         else:
@@ -109,8 +114,15 @@ def _parents(step: Step, sql: Sql, was: Any, now: Any) -> Iterator[Piece]:
 def _stays_own(step: Step, sql: Sql, was: Any, now: Any) -> None:
     if was.bound is not None:
         return  # of a partition, attaching makes all of it its parent's again
-    own = [c.before.name for kind in ("column", "constraint") for c in step.of(kind) if c.before is not None and c.after is not None
-           and c.before.table_key == now.key and c.fields & {"local", "not_null_local"}]  # fmt: skip
+    own = [
+        c.before.name
+        for kind in ("column", "constraint")
+        for c in step.of(kind)
+        if c.before is not None
+        and c.after is not None
+        and c.before.table_key == now.key
+        and c.fields & {"local", "not_null_local"}
+    ]
     if own:
         raise Irreversible(f"{', '.join(own)} of {sql.name(was)} would stay its own, though inherited before NO INHERIT")
 
@@ -127,7 +139,7 @@ def _options(sql: Sql, was: Any, now: Any) -> Iterator[Piece]:
         yield Piece(
             Rank.ROW_SECURITY, 1, sql("table/force_row_security", table=was, on=was.force_row_security), relation=relation
         )
-    if was.replica_identity != (now.replica_identity if now else "d") and was.replica_identity != "i":
+    if was.replica_identity not in {now.replica_identity if now else "d", "i"}:
         yield Piece(Rank.ALTER_TABLE, 2, sql("table/replica_identity", table=was), relation=relation)
     if now is None:
         return
@@ -169,8 +181,29 @@ def captures(step: Step, _sql: Sql) -> Iterator[Capture]:
 
 
 FAMILY = Family(
-    "table", frozenset({"table"}), ("CREATE TABLE", "DROP TABLE", "ALTER TABLE RENAME", "ALTER TABLE SET", "ALTER TABLE ATTACH", "ALTER TABLE DETACH",
-    "ALTER TABLE ENABLE", "ALTER TABLE DISABLE", "ALTER TABLE FORCE", "ALTER TABLE NO FORCE", "ALTER TABLE REPLICA", "ALTER TABLE OWNER",
-    "ALTER TABLE INHERIT", "ALTER TABLE NO INHERIT", "SELECT INTO", "COMMENT", "GRANT", "REVOKE"),
-    reverse, captures=captures, losses=losses,
-)  # fmt: skip
+    "table",
+    frozenset({"table"}),
+    (
+        "CREATE TABLE",
+        "DROP TABLE",
+        "ALTER TABLE RENAME",
+        "ALTER TABLE SET",
+        "ALTER TABLE ATTACH",
+        "ALTER TABLE DETACH",
+        "ALTER TABLE ENABLE",
+        "ALTER TABLE DISABLE",
+        "ALTER TABLE FORCE",
+        "ALTER TABLE NO FORCE",
+        "ALTER TABLE REPLICA",
+        "ALTER TABLE OWNER",
+        "ALTER TABLE INHERIT",
+        "ALTER TABLE NO INHERIT",
+        "SELECT INTO",
+        "COMMENT",
+        "GRANT",
+        "REVOKE",
+    ),
+    reverse,
+    captures=captures,
+    losses=losses,
+)

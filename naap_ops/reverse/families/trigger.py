@@ -28,7 +28,8 @@ def reverse(step: Step, sql: Sql) -> Iterator[Piece]:
 
 
 def _clone(step: Step, sql: Sql, change: Change) -> Iterator[Piece]:
-    """A partition's trigger comes, goes and is switched with its parent's; only where it was not as its parent it is switched alone."""
+    """A partition's trigger comes, goes and is switched with its parent's; only where it was not as its parent it is switched
+    alone."""
     was, now = change.before, change.after
     if was is None:
         return

@@ -96,8 +96,7 @@ def _rebuild(step: Step, sql: Sql, was: Any, now: Any) -> Iterator[Piece]:
             yield Piece(Rank.COLUMN_TYPE, 3 * at + 2, sql("column/set_default", column=column), relation=table)
     yield Piece(Rank.COLUMN_TYPE, 10_000, sql("type/drop", type=now._replace(name=aside_name(now))), lock="")
     # made anew, it has no privileges, owner or comment yet
-    for piece in belongings(step, f"TYPE {sql.name(now)}", "type", now, None):
-        yield piece
+    yield from belongings(step, f"TYPE {sql.name(now)}", "type", now, None)
 
 
 def aside_name(row: Any) -> str:
@@ -138,10 +137,10 @@ def _attributes(step: Step, sql: Sql, was: Any, now: Any) -> Iterator[Piece]:
             if before != after:
                 yield Piece(Rank.ALTER_TYPE, 0, sql("type/rename_attribute", type=was, name_now=after, to=before), lock="")
         return
-    for attribute in new:
+    for attribute, type_now in new.items():
         if attribute not in old:
             yield Piece(Rank.ALTER_TYPE, 0, sql("type/drop_attribute", type=was, attribute=attribute), lock="")
-        elif old[attribute] != new[attribute]:
+        elif old[attribute] != type_now:
             yield Piece(
                 Rank.ALTER_TYPE, 1, sql("type/alter_attribute", type=was, attribute=attribute, to=old[attribute]), lock=""
             )

@@ -1,4 +1,5 @@
-"""Views and materialised views. One that was replaced is dropped and made as it was: columns cannot be taken from a view in place."""
+"""Views and materialised views. One that was replaced is dropped and made as it was: columns cannot be taken from a view in
+place."""
 
 from __future__ import annotations
 
@@ -204,7 +205,17 @@ def _must_go(change: Change) -> bool:
 
 
 FAMILY = Family(
-    "view", frozenset({"view"}),
-    ("CREATE VIEW", "DROP VIEW", "ALTER VIEW", "CREATE MATERIALIZED VIEW", "DROP MATERIALIZED VIEW", "ALTER MATERIALIZED VIEW", "REFRESH"),
-    reverse, losses=losses,
-)  # fmt: skip
+    "view",
+    frozenset({"view"}),
+    (
+        "CREATE VIEW",
+        "DROP VIEW",
+        "ALTER VIEW",
+        "CREATE MATERIALIZED VIEW",
+        "DROP MATERIALIZED VIEW",
+        "ALTER MATERIALIZED VIEW",
+        "REFRESH",
+    ),
+    reverse,
+    losses=losses,
+)

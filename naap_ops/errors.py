@@ -240,9 +240,8 @@ class MigrationUnreadable(ReverseRefused):
 
 
 class ForwardFailed(ReverseRefused):
-    """A migration failed on the shadow. Fields: ``name``, ``statement`` (from 1), ``line``, ``sql``, ``reason``,
-    ``sqlstate``, ``applied``
-    (statements before it whose effect is committed)."""
+    """A migration failed on the shadow. Fields: ``name``, ``statement`` (from 1), ``line``, ``sql``, ``reason``, ``sqlstate``,
+    ``applied`` (statements before it whose effect is committed), ``relation`` (the table that the server named, or None)."""
 
     message = "{name} does not run on the shadow: statement {statement} (line {line}) failed: {reason}\n{excerpt}\n{before}"
     hint = "The shadow's starting state must be the one that the migration was written for: --from live, backup or history."

@@ -13,7 +13,7 @@ import pytest
 
 import naap_ops
 from naap_ops import redact
-from naap_ops.errors import Busy, CommandFailed, OpsError, Partial, ServerUnreachable, tree
+from naap_ops.errors import Busy, CommandFailed, ForwardFailed, OpsError, Partial, ServerUnreachable, tree
 
 for _module in pkgutil.walk_packages(naap_ops.__path__, "naap_ops."):
     if not _module.name.endswith("__main__"):
@@ -35,6 +35,8 @@ PARTIAL = Partial(done=[{"id": "x"}], failed={"app": Busy(what="backup", holder=
 def filled(kind: type[OpsError]) -> OpsError:
     if kind is Partial:  # made of other failures, not of facts
         return PARTIAL
+    if kind is ForwardFailed:  # what was run and what it left are told in words of its own
+        return ForwardFailed("<name>", 2, 7, "<sql>", "<reason>", "23505", applied=1)
     fields = {name for text in (kind.message, kind.hint) for _, name, _, _ in Formatter().parse(text) if name}
     return kind(**{name: f"<{name}>" for name in fields})
 

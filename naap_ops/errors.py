@@ -254,6 +254,52 @@ class ShadowSpoiled(OpsError):
     message = "the reverse stopped half-way on the shadow, outside a transaction: {reason}"
 
 
+# --- Prisma's books -----------------------------------------------------------------------------------------------
+
+
+class PrismaProjectNotFound(ConfigurationError):
+    """No Prisma project, or several of them. Fields: ``detail``."""
+
+    message = "{detail}"
+    hint = "Say where with --project FOLDER or the setting prisma.root: the folder in which `npx prisma migrate` is run."
+
+
+class PrismaUnsupported(Refused):
+    """Migrations of Prisma 8, whose books are others. Fields: ``where``."""
+
+    message = (
+        "{where} is of Prisma 8, which keeps its books in schema prisma_contract; naap_ops knows those of Prisma 5, 6 and 7"
+    )
+    hint = "Prisma 8 goes back by a new migration: `prisma migration plan --to <folder>^`. Backups and restores work with it."
+
+
+class MigrationNotFound(OpsError):
+    """Fields: ``ref``, ``where``."""
+
+    exit_code = 11
+    name = "not_found"
+    message = "there is no migration {ref!r} in {where}"
+    hint = "`invoke status` lists them."
+
+
+class MigrationAmbiguous(OpsError):
+    """Fields: ``ref``, ``count``, ``candidates``."""
+
+    exit_code = 12
+    name = "ambiguous"
+    message = "{ref!r} fits {count} migrations: {candidates}"
+    hint = "Give more of the name."
+
+
+class OutOfStep(OpsError):
+    """Folder and database do not agree on what is applied: what `invoke status` exits with. Fields: ``reason``."""
+
+    exit_code = 22
+    name = "out_of_step"
+    message = "{reason}"
+    hint = "`invoke status` says which migrations, and what to do."
+
+
 # --- tools that failed --------------------------------------------------------------------------------------------
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from invoke.collection import Collection
 
-from naap_ops.tasks import backup, check, config, demo, drill, restore, schedule, snapshot
+from naap_ops.tasks import backup, check, config, demo, drill, restore, schedule, snapshot, status, untrack
 
 ns = Collection(
     check.check,
@@ -12,6 +12,8 @@ ns = Collection(
     demo.demo,
     drill.drill,
     snapshot.snapshot,
+    status.status,
+    untrack.untrack,
     backup=backup.collection,
     restore=restore.collection,
     schedule=schedule.collection,

@@ -86,7 +86,7 @@ def begin(archive: Path, migration: str, source: Path, checksum: str | None) -> 
 
 
 def entries(archive: Path, migration: str | None = None) -> list[Entry]:
-    """What lies in the archive, newest first. Records that cannot be read are passed over: the folder beside them is what counts."""
+    """What lies in the archive, newest first. Records that cannot be read are passed over."""
     try:
         folders = sorted((path for path in archive.iterdir() if path.is_dir()), reverse=True)
     except OSError:

@@ -1,7 +1,7 @@
 """Reads ``prisma.config.ts`` and its kin without running them: an object literal is read as one, anything else is named.
 
-Prisma loads the file as a program. What people write there is nearly always ``export default defineConfig({...})`` with strings,
-``env("X")``, ``process.env.X`` and ``path.join(...)``, and that much is understood, through constants of the same file too.
+Prisma loads the file as a program. What people write there is mostly ``export default defineConfig({...})`` with strings,
+``env("X")``, ``process.env.X`` and ``path.join(...)``, and that much is understood, also through constants of the file.
 Source: packages/config in Prisma's repository (``loadConfigFromFile``, ``PrismaConfig``).
 """
 
@@ -241,7 +241,7 @@ class _Reader:
             found[key] = self._operand(i, depth + 1)[0]
             return i + 1
         found["..." if word == "[" else key] = Opaque(word)
-        return self._end(i)
+        return max(self._end(i), i + 1)
 
     def _closed(self, at: int) -> int:
         """The token behind the bracket that closes the one at ``at``."""

@@ -1,4 +1,4 @@
-"""The Prisma project on disk: schema, migrations folder, generation, found as Prisma 5, 6 and 7 find them, without running code.
+"""The Prisma project on disk: schema, migrations folder, version, found as Prisma 5, 6 and 7 find them, without running code.
 
 Prisma looks only in the folder it is run in. We are run from elsewhere too, mostly the root of a monorepo: then the one folder
 below it that Prisma would be run in is taken, and where there are several the operator has to say which.

@@ -1,6 +1,6 @@
 """What Prisma's folder and tables say of each migration, held against each other; nothing is written.
 
-Unlike ``prisma migrate status``, which calls a row without a folder "up to date" and knows no order: every pair of folder and row
+``prisma migrate status`` calls a row without a folder "up to date" and knows no order. Here every pair of folder and row
 gets one state, and each state says what the next ``deploy`` would do.
 """
 
@@ -38,18 +38,18 @@ MEANING = {
     Standing.OUT_OF_ORDER: "not applied, although later ones are: the next deploy applies it after them",
     Standing.FAILED: "failed half-way: deploy stops (P3009) until `prisma migrate resolve` or `invoke untrack`",
     Standing.IN_PROGRESS: "being applied now: Prisma's migrate lock is held",
-    Standing.EDITED: "migration.sql was changed since it was applied: deploy does not mind, migrate dev wants a reset",
-    Standing.FOLDER_MISSING: "applied, but its folder is gone: deploy is silent, migrate dev wants a reset",
+    Standing.EDITED: "migration.sql was changed since it was applied: deploy does not mind, dev wants a reset",
+    Standing.FOLDER_MISSING: "applied, but its folder is gone: deploy is silent, dev wants a reset",
     Standing.HELD: "untracked with --hold: `invoke untrack --finalise` once the commit without its folder is everywhere",
     Standing.ROLLED_BACK: "marked as rolled back, and its folder is there: the next deploy applies it again",
-    Standing.UNDONE: "marked as rolled back, without a folder: before 7.9 migrate dev wants a reset; `invoke untrack` tidies up",
+    Standing.UNDONE: "marked as rolled back, without a folder: before 7.9 dev wants a reset; `untrack` tidies up",
     Standing.SCRIPT_MISSING: "a folder without migration.sql: deploy stops (P3015)",
 }
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One migration in one tracking table. ``backup``: id of the newest good one without it; ``reverse``: status of down.sql."""
+    """One migration in one tracking table. ``backup``: the newest good one without it; ``reverse``: of down.sql."""
 
     schema: str
     name: str

@@ -1,7 +1,7 @@
 """``_prisma_migrations``, read and written: the rows of every attempt, and what they mean together.
 
-One table per schema that Prisma was pointed at with ``?schema=``, so a database with a schema per tenant can hold many. A row is
-one attempt, the name is not unique. Sources: schema-engine/ARCHITECTURE.md; flavour/postgres.rs (``create_migrations_table``);
+One table per schema that Prisma was pointed at with ``?schema=``: with a schema per tenant, many. A row is one attempt;
+the name is not unique. Sources: schema-engine/ARCHITECTURE.md; flavour/postgres.rs (``create_migrations_table``);
 commands/{apply_migrations,diagnose_migration_history,mark_migration_applied}.rs.
 """
 

@@ -1,11 +1,11 @@
 """``untrack``: Prisma forgets a migration, so that ``migrate deploy`` and ``migrate status`` are content without it.
 
-Under Prisma's own lock, in this order: every row is written to the archive; the folder moves there; the rows are deleted. Killed
-in between, the row is kept and the folder is gone, on which ``deploy`` does nothing; the other order would have the next deploy
-apply the migration again. Running it again finishes it: what is done is asked of the folder and the table, never of the record.
+Under Prisma's own lock, in this order: every row is written to the archive; the folder moves there; the rows are deleted.
+Killed in between, the row is kept and the folder is gone, on which ``deploy`` does nothing; the other order would have the
+next deploy apply the migration again. Running it again finishes it: what is done is asked of the folder and the table.
 
-Servers whose images still carry the folder would apply it again once the row is gone. ``hold`` keeps an applied row (or adds one)
-until the commit without the folder is everywhere; ``finalise`` then deletes it.
+Servers whose images still carry the folder would apply it again once the row is gone. ``hold`` keeps an applied row, or adds
+one, until the commit without the folder is everywhere; ``finalise`` then deletes it.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The git work tree that a migrations folder lies in: whether it is clean, and a move told to its index.
 
-A move is made by rename and then told to git, which comes to the same as ``git mv``; so the move itself never depends on git, and
-works for files that git ignores or does not know.
+A move is made by rename and then told to git, which comes to the same as ``git mv``; so it never depends on git, and works for
+files that git ignores or does not know.
 """
 
 from __future__ import annotations

@@ -94,9 +94,8 @@ class Prisma:
         return ["node", HERE / "engine.mjs", f"schema-engine-{self.generation}", command, self.migrations, *words]
 
     def _run(self, command: str, *words: str) -> tuple[int, str]:
-        done = subprocess.run(
-            self.argv(command, *words), cwd=self.project, env=self.environ, capture_output=True, text=True, check=False, timeout=120
-        )  # fmt: skip
+        argv, options = self.argv(command, *words), {"cwd": self.project, "env": self.environ}
+        done = subprocess.run(argv, **options, capture_output=True, text=True, check=False, timeout=120)  # type: ignore[call-overload]
         return done.returncode, done.stdout + done.stderr if self.generation == "6" else done.stdout
 
     def _asked(self, command: str) -> tuple[str | None, dict[str, object]]:
@@ -128,8 +127,8 @@ class Prisma:
         if status == 0:
             assert "up to date" in text, text
             return "clean"
-        if code := _CODE.search(text):
-            return code[0]
+        if found := _CODE.search(text):
+            return found[0]
         return "failed" if "failed" in text else "behind" if "not yet been applied" in text else text
 
     def dev(self) -> str:

@@ -18,7 +18,8 @@ SCRIPTS = {
     WALLET: 'CREATE TABLE "Wallet" ("id" INTEGER NOT NULL, CONSTRAINT "Wallet_pkey" PRIMARY KEY ("id"));\n',
 }
 SCHEMA = 'datasource db {\n  provider = "postgresql"\n  url      = env("DATABASE_URL")\n}\n'
-TABLE = """create table {}._prisma_migrations (id varchar(36) primary key, checksum varchar(64) not null, finished_at timestamptz,
+TABLE = """create table {}._prisma_migrations (
+  id varchar(36) primary key, checksum varchar(64) not null, finished_at timestamptz,
   migration_name varchar(255) not null, logs text, rolled_back_at timestamptz, started_at timestamptz not null default now(),
   applied_steps_count integer not null default 0)"""
 

@@ -1,4 +1,4 @@
-"""What a migration that was rolled back leaves behind, and what real Prisma makes of it; then untracked, all of them are content.
+"""What a migration that was rolled back leaves behind, and what real Prisma makes of it; untracked, all of them are content.
 
 Each case: what became of row and folder of the newest migration, whose schema has been reverted. The words are those of
 ``Prisma.status``, ``dev`` and ``deploy``; a dictionary where generations differ.
@@ -99,8 +99,8 @@ def test_what_is_left_and_untracked(site: Site, prisma: Prisma, name: str) -> No
 
     ref = "_archive" if case.changes == (nested,) else WALLET
     if case.ours is not None or ref == "_archive":
-        done = site.run("untrack", "--migration", ref, "--yes", "--json")
-        assert done.code == 0, done.err
+        untracked = site.run("untrack", "--migration", ref, "--yes", "--json")
+        assert untracked.code == 0, untracked.err
     content(site, prisma)
 
 

@@ -199,7 +199,7 @@ def git(site: Site, *words: str) -> str:
 @pytest.mark.parametrize("ignored", [False, True])
 @pytest.mark.parametrize("dirty", [False, True])
 def test_git_is_told(deployed: Site, ignored: bool, dirty: bool) -> None:
-    """Staged in a clean tree; in a dirty one the index is left alone. Either way the commands printed commit the move and no more."""
+    """Staged in a clean tree; in a dirty one the index is left alone. The commands printed commit the move and no more."""
     if ignored:
         (deployed.folder / ".gitignore").write_text(".naap_ops/\n", encoding="utf-8")
     git(deployed, "init", "-q")

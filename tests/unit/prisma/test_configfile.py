@@ -42,7 +42,7 @@ def test_what_the_guides_show(tmp_path: Path) -> None:
         "export default { schema: path.join('db', 'models') } satisfies PrismaConfig",
         "export default { 'schema': path.join(__dirname, `db`, \"models\"), } as PrismaConfig;",
         "module.exports = { schema: ('db/' as string) && 'x', schema: 'db/models' }",
-        "const dir: string = 'db/models'\nconst config: PrismaConfig = { earlyAccess: true, schema: dir }\nexport default config",
+        "const d: string = 'db/models'\nconst c: PrismaConfig = { early: true, schema: d }\nexport default c",
         "const base = { schema: 'db/models' };\nexport default defineConfig({ ...base, migrations: { seed: 'x' } })",
         "const schema = 'db/models';\nexport default defineConfig({ async adapter() { return { schema: 1 } }, schema })",
         "export default defineConfig({ adapter: async () => { return f({}) }, schema: 'db\\u002fmodels' })",

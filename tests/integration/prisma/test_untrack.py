@@ -123,11 +123,12 @@ def test_nobody_deploys_meanwhile(site: Site, prisma: Prisma) -> None:
 
     with connect(site.info, application_name="the other") as other:
         other.execute("select pg_advisory_lock(%s)", [KEY])
+        pid = other.info.backend_pid
         site.book(PROFILE, finished_at="null")
         assert site.states()[PROFILE] == "in_progress"
         told = refused(site, code=15, migration=PROFILE, NAAP_OPS_PRISMA__LOCK_TIMEOUT="0.3s")
     assert "user postgres (the other)" in told
-    assert f"pid {other.info.backend_pid}" in told
+    assert f"pid {pid}" in told
 
 
 def test_killed_between_folder_and_rows(deployed: Site) -> None:

@@ -294,7 +294,7 @@ class MigrationAmbiguous(OpsError):
 class OutOfStep(OpsError):
     """Folder and database do not agree on what is applied: what `invoke status` exits with. Fields: ``reason``."""
 
-    exit_code = 22
+    exit_code = 23
     name = "out_of_step"
     message = "{reason}"
     hint = "`invoke status` says which migrations, and what to do."

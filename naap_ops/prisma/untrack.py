@@ -147,7 +147,7 @@ def _refuse(found: Plan, every: Mapping[str, Books], request: Request) -> None:
     later = sorted({other for books in found.books.values() for other in books.later(name)})
     if later and not (request.any_age or request.finalise or found.entry is not None):
         raise Refused(
-            reason=f"{len(later)} later migrations are applied: {', '.join(later[-5:])}",
+            reason=f"later migrations are applied ({len(later)}): {', '.join(later[-5:])}",
             hint="Newest first. --any-age does it all the same: right only if the later ones run without it.",
         )
 
@@ -156,7 +156,7 @@ def _lines(found: Plan, place: Place, request: Request) -> list[str]:
     name, counts = found.migration, found.counts
     lines = [f"take Prisma's migrate lock ({advisory.KEY}), so that nobody deploys meanwhile"]
     if any(counts.values()):
-        lines.append(f"keep {sum(counts.values())} rows as JSON in {place.archive}")
+        lines.append(f"keep its rows ({sum(counts.values())}) as JSON in {place.archive}")
     if found.folder is not None:
         lines.append(f"move {found.source} to {place.archive}")
     for schema, count in counts.items():
@@ -165,7 +165,7 @@ def _lines(found: Plan, place: Place, request: Request) -> list[str]:
         if request.hold:
             lines.append(f"{table}: " + ("keep its applied row" if state is State.APPLIED else "have an applied row"))
         else:
-            lines.append(f"{table}: delete {count} rows" if count else f"{table}: nothing to delete")
+            lines.append(f"{table}: delete its rows ({count})" if count else f"{table}: nothing to delete")
     return lines
 
 

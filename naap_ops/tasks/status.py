@@ -21,7 +21,7 @@ def status(call: Call, all_tenants: bool = False, project: str | None = None) ->
     """
     Say which migrations are applied, pending, failed, edited or lost, and what each could be rolled back by.
 
-    Exit code 22 when something is not as it should be, a pending migration included. Nothing is changed.
+    Exit code 23 when something is not as it should be, a pending migration included. Nothing is changed.
 
     Example: invoke status --json
     """

@@ -60,10 +60,10 @@ def untrack(
 
 
 def _tell(call: Call, outcome: Outcome) -> None:
-    what = "is held: its row stays" if outcome.held else f"is untracked: {outcome.rows} rows deleted"
+    what = "is held: its row stays" if outcome.held else f"is untracked: rows deleted: {outcome.rows}"
     call.say(f"{outcome.migration} {what}")
     if outcome.archive:
-        call.say(f"its folder and {outcome.archived} rows are kept in {outcome.archive}")
+        call.say(f"kept, with its rows ({outcome.archived}), in {outcome.archive}")
     for line in outcome.commit:
         call.say(f"commit it: {line}")
     for note in outcome.notes:

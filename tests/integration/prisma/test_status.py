@@ -31,7 +31,7 @@ def test_every_state(site: Site) -> None:
     (site.migrations / "20260104_edited" / "migration.sql").write_text("select 2;\n", encoding="utf-8")
     site.add("20260401000000_next", "select 1;\r\n")
     done = site.run("status", "--json")
-    assert done.code == 22
+    assert done.code == 23
     assert {each["name"]: each["state"] for each in done.json["migrations"]} == {
         "20260101_gone": "folder_missing",
         INIT: "applied",
@@ -87,7 +87,7 @@ def test_tenants(site: Site) -> None:
 def test_a_repository_that_is_away_is_a_note(site: Site) -> None:
     away = {"AWS_ENDPOINT_URL_S3": "http://127.0.0.1:1", "AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b"}
     done = site.run("status", "--json", "--repo", "s3://bucket/x", NAAP_OPS_S3__ATTEMPTS="1", AWS_REGION="eu-central-1", **away)
-    assert done.code == 22
+    assert done.code == 23
     assert any("backups are not known" in note for note in done.json["notes"])
 
 

@@ -32,6 +32,7 @@ from naap_ops.postgres.databases import create, drop, properties
 from naap_ops.postgres.scratch import ScratchServer
 from naap_ops.postgres.session import Connection, ServerInfo, connect, maintenance, server_info
 from naap_ops.postgres.tools import Toolset, find_tools, installations, server_bindir
+from naap_ops.prisma import project
 from naap_ops.storage.age import AgeStorage
 from naap_ops.storage.registry import open_storage
 
@@ -119,6 +120,20 @@ class App:
         with connect(resolve(choice)) as connection:
             names = connection.execute("select nspname from pg_catalog.pg_namespace").fetchall()
         return patterns.matching(pattern, [name for (name,) in names])
+
+    def project(self) -> project.Project:
+        """The Prisma project on disk. Raises PrismaProjectNotFound, PrismaUnsupported, ConfigurationError."""
+        settings, cwd = self.loaded.settings.prisma, self.loaded.cwd
+        root, schema, config, migrations = (
+            path and cwd / path.expanduser()
+            for path in (settings.root, settings.schema_file, settings.config, settings.migrations)
+        )
+        return project.find(cwd, project.Overrides(root, schema, config, migrations))
+
+    @property
+    def archive(self) -> Path:
+        """Where untracked migrations go."""
+        return self.loaded.cwd / self.loaded.settings.prisma.archive.expanduser()
 
     def alias(self, database: str | None) -> str | None:
         """The repository's name for ``--database``; the only one there is when none is given, None when that is unknown."""

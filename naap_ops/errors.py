@@ -157,7 +157,7 @@ class BackupAmbiguous(OpsError):
 
 
 class MigrationNotFound(OpsError):
-    """Fields: ``ref`` and ``folder``; ``what`` there is instead."""
+    """Fields: ``ref``; ``folder``, where it was looked for; ``what`` there is instead."""
 
     exit_code = 11
     name = "not_found"
@@ -166,6 +166,8 @@ class MigrationNotFound(OpsError):
 
 
 class MigrationAmbiguous(OpsError):
+    """Fields: ``ref``, ``count``, ``candidates``."""
+
     exit_code = 12
     name = "ambiguous"
     message = "{ref!r} fits {count} migrations: {candidates}"
@@ -287,6 +289,34 @@ class Findings(OpsError):
     name = "findings"
     message = "{count} in {files}"
     hint = "Mend the migration, or allow a finding by its name: --allow NAME, or the setting lint.allow."
+
+
+# --- Prisma's books -----------------------------------------------------------------------------------------------
+
+
+class PrismaProjectNotFound(ConfigurationError):
+    """No Prisma project, or several of them. Fields: ``detail``."""
+
+    message = "{detail}"
+    hint = "Say where with --project FOLDER or the setting prisma.root: the folder in which `npx prisma migrate` is run."
+
+
+class PrismaUnsupported(Refused):
+    """Migrations of Prisma 8, whose books are others. Fields: ``where``."""
+
+    message = (
+        "{where} is of Prisma 8, which keeps its books in schema prisma_contract; naap_ops knows those of Prisma 5, 6 and 7"
+    )
+    hint = "Prisma 8 goes back by a new migration: `prisma migration plan --to <folder>^`. Backups and restores work with it."
+
+
+class OutOfStep(OpsError):
+    """Folder and database do not agree on what is applied: what `invoke status` exits with. Fields: ``reason``."""
+
+    exit_code = 23
+    name = "out_of_step"
+    message = "{reason}"
+    hint = "`invoke status` says which migrations, and what to do."
 
 
 # --- tools that failed --------------------------------------------------------------------------------------------

@@ -29,6 +29,7 @@ from naap_ops.postgres.scratch import ScratchServer
 from naap_ops.postgres.session import connect
 from naap_ops.postgres.tools import installations
 from tests.desk import end_spawned
+from tests.prisma import engines
 from tests.s3server import WeedServer
 
 # Started in the background or by nohup, we would ignore these, and so would every program that a test starts and signals.
@@ -83,10 +84,12 @@ class Servers:
         return self._running[key]
 
 
+_ROOT = Path(tempfile.gettempdir()) / f"naap_ops-tests-{os.geteuid()}"
+
+
 def _slot(stack: ExitStack) -> Path:
-    root = Path(tempfile.gettempdir()) / f"naap_ops-tests-{os.geteuid()}"
     for number in itertools.count():
-        folder = root / str(number)
+        folder = _ROOT / str(number)
         folder.mkdir(mode=0o711, parents=True, exist_ok=True)
         assert folder.stat().st_uid == os.geteuid()
         try:
@@ -107,6 +110,15 @@ def _spawned_end_with_their_test() -> Iterator[None]:
 def servers() -> Iterator[Servers]:
     with ExitStack() as stack:
         yield Servers(_slot(stack), stack)
+
+
+@pytest.fixture(scope="session")
+def prisma_packages() -> Path:
+    """Where npm has put Prisma 6 and the engines of 7; skips where there is no Node."""
+    if reason := engines.why_not():
+        pytest.skip(f"no real Prisma: {reason}")
+    _ROOT.mkdir(mode=0o711, parents=True, exist_ok=True)
+    return engines.install(_ROOT)
 
 
 @pytest.fixture(scope="session")

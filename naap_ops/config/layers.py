@@ -25,7 +25,12 @@ Address = tuple[str, ...]
 _SWITCHES = frozenset({"NAAP_OPS_DEBUG", "NAAP_OPS_OUTCOMES"})
 _SERVICE_LINK = re.compile(r"NAAP_OPS_(SERVICE_HOST|SERVICE_PORT\w*|PORT|PORT_\d\w*)")
 # Flags whose name is not the setting's last word.
-_FLAGS = {"repository": "--repo", "database_url": "--url", "reverse.shadow": "--shadow-server"}
+_FLAGS = {
+    "repository": "--repo",
+    "database_url": "--url",
+    "reverse.shadow": "--shadow-server",
+    "prisma.root": "--project",
+}
 # Settings that are paths.
 _PATHS: tuple[Address, ...] = (
     ("repository",),
@@ -39,6 +44,11 @@ _PATHS: tuple[Address, ...] = (
     ("encryption", "identity_file"),
     ("reverse", "migrations"),
     ("reverse", "templates"),
+    ("prisma", "root"),
+    ("prisma", "schema_file"),
+    ("prisma", "config"),
+    ("prisma", "migrations"),
+    ("prisma", "archive"),
 )
 
 

@@ -73,6 +73,17 @@ class RestoreSettings(_Section):
     lock_timeout: Duration = timedelta(seconds=10)
 
 
+class PrismaSettings(_Section):
+    """Where the Prisma project is, where that cannot be found; where untracked migrations go; how long locks are waited for."""
+
+    root: Path | None = None
+    schema_file: Path | None = None
+    config: Path | None = None
+    migrations: Path | None = None
+    archive: Path = Path(".naap_ops/archive/migrations")
+    lock_timeout: Duration = timedelta(seconds=10)
+
+
 class RetentionSettings(_Section):
     """What `backup.prune` keeps; restic's names. ``keep_min`` is a floor no rule can undercut."""
 
@@ -294,6 +305,7 @@ class Settings(BaseSettings):
     tools: ToolsSettings = ToolsSettings()
     backup: BackupSettings = BackupSettings()
     restore: RestoreSettings = RestoreSettings()
+    prisma: PrismaSettings = PrismaSettings()
     retention: RetentionSettings = RetentionSettings()
     check: CheckSettings = CheckSettings()
     s3: S3Settings = S3Settings()

@@ -1,4 +1,4 @@
-"""Reads ``_prisma_migrations``. One table per schema that Prisma was pointed at with ``?schema=``; states as Prisma sees them.
+"""What a backup keeps of Prisma's books in its manifest: per schema with a tracking table the migrations and their states.
 
 Sources: Prisma's schema engine, ``flavour/postgres.rs`` (``create_migrations_table``) and ``diagnose_migration_history.rs``.
 """
@@ -7,17 +7,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from naap_ops.prisma.tracking import TABLE, is_contract, schemas
+
 if TYPE_CHECKING:
     from psycopg import Connection
-
-TABLE = "_prisma_migrations"
-
-_WHERE = """
-select n.nspname from pg_class c join pg_namespace n on n.oid = c.relnamespace
-where c.relname = %s and c.relkind = 'r' and (select count(*) from pg_attribute a where a.attrelid = c.oid
-  and a.attname in ('migration_name', 'checksum', 'started_at', 'finished_at', 'rolled_back_at')) = 5
-order by n.nspname
-"""
 
 _ROWS = """
 select migration_name, checksum,
@@ -36,7 +29,7 @@ def books(connection: Connection) -> list[dict[str, Any]]:
     from psycopg import sql
 
     found = []
-    for (schema,) in connection.execute(_WHERE, (TABLE,)).fetchall():
+    for schema in schemas(connection):
         rows = connection.execute(sql.SQL(_ROWS).format(sql.Identifier(schema, TABLE))).fetchall()
         migrations = [{"name": n, "checksum": c, "state": s, "finished_at": f} for n, c, s, f in rows]
         applied = [m["name"] for m in migrations if m["state"] == "applied"]
@@ -44,14 +37,8 @@ def books(connection: Connection) -> list[dict[str, Any]]:
     return found + _contract(connection)
 
 
-_MARKER = """
-select 2 = count(*) from pg_attribute a join pg_class c on c.oid = a.attrelid join pg_namespace n on n.oid = c.relnamespace
-where n.nspname = 'prisma_contract' and c.relname = 'marker' and c.relkind = 'r' and a.attname in ('space', 'core_hash')
-"""
-
-
 def _contract(connection: Connection) -> list[dict[str, Any]]:
-    if connection.execute(_MARKER).fetchone() != (True,):
+    if not is_contract(connection):
         return []
     rows = connection.execute("select space, core_hash from prisma_contract.marker order by space").fetchall()
     return [

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from invoke.collection import Collection
 
-from naap_ops.tasks import backup, check, config, demo, drill, lint, restore, reverse, schedule, snapshot
+from naap_ops.tasks import backup, check, config, demo, drill, lint, restore, reverse, schedule, snapshot, status, untrack
 
 ns = Collection(
     check.check,
@@ -13,6 +13,8 @@ ns = Collection(
     drill.drill,
     lint.lint,
     snapshot.snapshot,
+    status.status,
+    untrack.untrack,
     backup=backup.collection,
     restore=restore.collection,
     reverse=reverse.collection,

@@ -30,13 +30,14 @@ def table() -> dict[int, str]:
 
 
 PARTIAL = Partial(done=[{"id": "x"}], failed={"app": Busy(what="backup", holder="pid 1")})
+FORWARD = ForwardFailed(name="<name>", statement=2, line=3, sql="<sql>", reason="<reason>", sqlstate="42P01", applied=1)
+WHOLE = {Partial: PARTIAL, ForwardFailed: FORWARD}
+"""Failures that make facts of their message from what they are given."""
 
 
 def filled(kind: type[OpsError]) -> OpsError:
-    if kind is Partial:  # made of other failures, not of facts
-        return PARTIAL
-    if kind is ForwardFailed:  # what was run and what it left are told in words of its own
-        return ForwardFailed("<name>", 2, 7, "<sql>", "<reason>", "23505", applied=1)
+    if kind in WHOLE:
+        return WHOLE[kind]
     fields = {name for text in (kind.message, kind.hint) for _, name, _, _ in Formatter().parse(text) if name}
     return kind(**{name: f"<{name}>" for name in fields})
 
@@ -46,7 +47,7 @@ def test_every_failure_tells_its_facts_and_stands_in_the_table(kind: type[OpsErr
     error = filled(kind)
     assert table()[error.exit_code] == error.name
     facts = {name for _, name, _, _ in Formatter().parse(kind.message) if name}
-    assert kind is Partial or all(f"<{name}>" in error.text for name in facts)
+    assert kind in WHOLE or all(f"<{name}>" in error.text for name in facts)
     told = error.as_dict()
     assert (told["error"], told["code"], told["message"], told["hint"]) == (
         kind.__name__,
@@ -62,6 +63,16 @@ def test_a_partial_failure_says_what_is_done_and_what_is_not() -> None:
     assert PARTIAL.text == "1 of 2 failed: app: backup is already running: pid 1"
     told = PARTIAL.as_dict()
     assert (told["done"], told["failed"]["app"]["code"]) == ([{"id": "x"}], Busy.exit_code)
+
+
+def test_a_failed_migration_says_where_why_and_what_had_been_committed() -> None:
+    assert FORWARD.text.splitlines() == [
+        "<name> does not run on the shadow: statement 2 (line 3) failed: <reason>",
+        "<sql>",
+        "1 statement before it had been committed.",
+    ]
+    told = FORWARD.as_dict()
+    assert (told["error"], told["code"]) == ("ForwardFailed", ForwardFailed.exit_code)
 
 
 def test_every_code_of_the_table_has_its_failure() -> None:

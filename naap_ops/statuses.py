@@ -1,0 +1,129 @@
+"""Prisma's migrations as an operator asks for them: which tables, held against which folder; with which backup before each.
+
+And ``untrack``, which starts from the same: the project on disk, the schemas whose books are meant.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+from naap_ops.app import App
+from naap_ops.backup.repository import Backup
+from naap_ops.config import patterns
+from naap_ops.errors import OpsError
+from naap_ops.postgres.conninfo import ConnInfo
+from naap_ops.postgres.session import Connection, connect
+from naap_ops.prisma import advisory, archive, tracking
+from naap_ops.prisma.migrations import migrations
+from naap_ops.prisma.project import Project
+from naap_ops.prisma.status import Entry, compare
+from naap_ops.prisma.untrack import Outcome, Place, Plan, Request, plan, untrack
+
+
+@dataclass(frozen=True)
+class Status:
+    """All of it. ``tables`` are the schemas whose tracking tables were read, ``notes`` sentences for people."""
+
+    database: str
+    migrations_folder: str
+    tables: tuple[str, ...]
+    entries: tuple[Entry, ...]
+    notes: tuple[str, ...]
+
+    @property
+    def in_step(self) -> bool:
+        return all(entry.in_step for entry in self.entries)
+
+
+def status(app: App, database: str | None, *, all_tenants: bool = False) -> Status:
+    """Look at folder, tables and backups. A repository that cannot be read is a note. Raises what the connection raises,
+    PrismaProjectNotFound, PrismaUnsupported, ConfigurationError."""
+    project = app.project()
+    info = app.info(database)
+    folders = migrations(project.migrations)
+    held = {entry.migration for entry in archive.entries(app.archive) if entry.state == archive.HELD}
+    with connect(info) as connection:
+        tracking.refuse_contract(connection)
+        there = tracking.schemas(connection)
+        schemas = _schemas(app, database, info, there, all_tenants=all_tenants)
+        books = [tracking.read(connection, schema) for schema in schemas]
+        holder = advisory.holder(connection)
+        name = connection.info.dbname
+    entries = [entry for each in books for entry in compare(folders, each, migrating=holder is not None, held=held)]
+    backups, problem = _backups(app, database or app.alias(None) or name)
+    notes = [*_notes(project, schemas, there, holder), *([problem] if problem else []), "drift was not looked for"]
+    if remark := project.ordering([folder.name for folder in folders]):
+        notes.append(remark)
+    found = tuple(replace(entry, backup=_before(backups, entry)) for entry in entries)
+    return Status(name, str(project.migrations), tuple(schemas), found, tuple(notes))
+
+
+def _schemas(app: App, database: str | None, info: ConnInfo, there: Sequence[str], *, all_tenants: bool) -> list[str]:
+    """The URL's schema, or with all tenants those that have a table, the URL's among them."""
+    if not all_tenants:
+        return [info.schema]
+    tenants = patterns.matching(app.loaded.database(database).tenant_schemas, there)
+    return [*([info.schema] if info.schema in there else []), *(each for each in tenants if each != info.schema)] or [
+        info.schema
+    ]
+
+
+def _notes(project: Project, schemas: Sequence[str], there: Sequence[str], holder: advisory.Holder | None) -> Iterator[str]:
+    yield from project.notes
+    missing = [schema for schema in schemas if schema not in there]
+    if missing:
+        yield f"schema {', '.join(missing)} has no {tracking.TABLE}: nothing was ever deployed there by Prisma"
+    if others := [schema for schema in there if schema not in schemas]:
+        shown = ", ".join(others[:8]) + (", ..." if len(others) > 8 else "")
+        yield f"further tracking tables, not looked at: {shown} (?schema= in the URL, or --all-tenants)"
+    if holder is not None:
+        yield f"Prisma's migrate lock is held by {holder}"
+
+
+def _backups(app: App, alias: str) -> tuple[list[Backup], str | None]:
+    """The good ones, newest first, and what kept them from being listed."""
+    try:
+        return [backup for backup in app.repository.backups(alias) if backup.verified and backup.sound.kind == "full"], None
+    except OpsError as error:
+        return [], f"backups are not known: {error.text}"
+
+
+def _before(backups: Sequence[Backup], entry: Entry) -> str | None:
+    """The newest backup of the whole database, or of the table's own schema, in whose books the migration is not.
+
+    The books decide, not the clocks: a row is written before its migration runs.
+    """
+    for backup in backups:
+        scope = backup.sound.scope
+        if not scope.whole and (entry.schema not in scope.schemas or scope.tables):
+            continue
+        books = [each for each in backup.sound.prisma if each.get("schema") == entry.schema]
+        rows = [row for each in books for row in each.get("migrations", ())]
+        if not any(row.get("name") == entry.name and row.get("state") != "rolled_back" for row in rows):
+            return backup.id
+    return None
+
+
+# --- untrack --------------------------------------------------------------------------------------------------------
+
+
+def plan_untrack(app: App, database: str | None, request: Request, *, all_tenants: bool) -> tuple[str, Plan]:
+    """The database's name, and what :func:`perform_untrack` would do, by the same code."""
+    with connect(app.info(database)) as connection:
+        return connection.info.dbname, plan(connection, _place(app), _asked(app, database, connection, request, all_tenants))
+
+
+def perform_untrack(app: App, database: str | None, request: Request, *, all_tenants: bool) -> Outcome:
+    """Do it, on a session of its own that holds Prisma's lock throughout."""
+    with connect(app.info(database), application_name="naap_ops untrack") as connection:
+        return untrack(connection, _place(app), _asked(app, database, connection, request, all_tenants), app.events)
+
+
+def _place(app: App) -> Place:
+    return Place(app.project(), app.archive, app.loaded.settings.prisma.lock_timeout.total_seconds())
+
+
+def _asked(app: App, database: str | None, connection: Connection, request: Request, all_tenants: bool) -> Request:
+    there = tracking.schemas(connection)
+    return replace(request, schemas=_schemas(app, database, app.info(database), there, all_tenants=all_tenants))

@@ -16,6 +16,7 @@ from naap_ops.errors import (
     ForwardFailed,
     MigrationNotFound,
     OpsError,
+    PrismaProjectNotFound,
     Refused,
     ServerUnreachable,
     ShadowSpoiled,
@@ -115,7 +116,12 @@ class Made:
 def folder(app: App, given: str | None) -> Path:
     """The folder of migrations: the flag's, the setting's, the first of the usual ones. Raises ConfigurationError."""
     chosen = Path(given) if given else app.loaded.settings.reverse.migrations
-    return app.loaded.cwd / chosen if chosen is not None else files.usual_folder(app.loaded.cwd)
+    if chosen is not None:
+        return app.loaded.cwd / chosen
+    try:
+        return app.project().migrations
+    except PrismaProjectNotFound:  # a folder of migrations without a schema beside it is enough here
+        return files.usual_folder(app.loaded.cwd)
 
 
 def sql(app: App, schema: str) -> Sql:

@@ -64,7 +64,7 @@ def lint(
         call.exit_code = Findings.exit_code
         call.explain(Findings(count=count_of(sum(counts.values()), "finding"), files=", ".join(counts)))
     else:
-        call.say(f"nothing found in {count_of(len(reports), "file")}" + (f", allowed: {', '.join(allowed)}" if allowed else ""))
+        call.say(f"nothing found in {count_of(len(reports), 'file')}" + (f", allowed: {', '.join(allowed)}" if allowed else ""))
     return {"clean": not counts, "files": [report.as_dict() for report in reports]}
 
 

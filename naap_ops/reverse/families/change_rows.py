@@ -175,7 +175,7 @@ def _opaque(step: Step) -> Iterator[Loss]:
     known = [relation for relation in dict.fromkeys([*named, *_written(step, bodies)]) if _table(step, relation) is not None]
     for relation in known:
         yield Loss("rows", "what it did to rows of this table is not known", relation)
-    if not known:
+    if not known or any(_DYNAMIC.search(body) for body in bodies):
         yield Loss("rows", "what it did to rows of any table is not known")
 
 

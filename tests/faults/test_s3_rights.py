@@ -446,5 +446,5 @@ def test_memory_does_not_grow_with_what_is_sent(url: str) -> None:
 
 
 def test_a_set_that_will_not_fit_is_not_begun(url: str, tmp_path: Path) -> None:
-    with pytest.raises(NoSpace, match="are to be fetched"):
+    with pytest.raises(NoSpace, match="to be fetched"):
         download.demand_room(tmp_path, 1 << 60)

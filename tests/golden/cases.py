@@ -17,7 +17,7 @@ from typing import Any
 import yaml
 
 FOLDER = Path(__file__).resolve().parent
-ROLES = ("reader", "writer", 'Odd "role" 50%')
+ROLES = ("reader_golden", "writer_golden", 'Odd "role" 50%')
 """Roles that cases can name; they own nothing before a case."""
 
 TABLESPACE = "golden"

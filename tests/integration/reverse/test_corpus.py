@@ -13,10 +13,12 @@ import pytest
 from psycopg import sql
 
 from naap_ops.config.settings import ToolsSettings
+from naap_ops.errors import ForwardFailed
+from naap_ops.postgres.catalog.model import Catalog
 from naap_ops.postgres.catalog.snapshot import snapshot
 from naap_ops.postgres.conninfo import ConnInfo
 from naap_ops.postgres.scratch import ScratchServer
-from naap_ops.postgres.session import connect
+from naap_ops.postgres.session import Connection, connect
 from naap_ops.postgres.tools import Toolset, find_tools, installations
 from naap_ops.reverse.make import make
 from naap_ops.reverse.proof import Shadow
@@ -51,7 +53,7 @@ def sample(scripts: dict[str, list[Script]]) -> set[tuple[str, str]]:
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ScratchServer]:
+def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ScratchServer]:
     if MAJOR not in installations():
         pytest.skip(f"PostgreSQL {MAJOR} with the extensions that the histories need is not installed")
     with ScratchServer(installations()[MAJOR], tmp_path_factory.mktemp("corpus"), config={"temp_file_limit": "2GB"}) as running:
@@ -80,7 +82,7 @@ def _psql(tools: Toolset, info: ConnInfo, text: str) -> None:
 
 @pytest.mark.long
 @pytest.mark.timeout(1800)
-def test_a_sample_of_every_history_and_every_kind_of_statement(server: ScratchServer) -> None:
+def test_a_sample_of_every_history_and_every_kind_of_statement(store: ScratchServer) -> None:
     tools = find_tools(MAJOR, ToolsSettings())
     files: dict[str, list[Path]] = histories()
     scripts = {name: [parse(file.read_bytes(), name=file.parent.name) for file in each] for name, each in files.items()}
@@ -89,10 +91,26 @@ def test_a_sample_of_every_history_and_every_kind_of_statement(server: ScratchSe
     wrong: list[str] = []
     for history, each in scripts.items():
         last = max((at for at, script in enumerate(each) if (history, script.name) in chosen), default=-1)
-        _walk(server.info, tools, history, each[: last + 1], chosen, outcome, wrong)
+        _walk(store.info, tools, history, each[: last + 1], chosen, outcome, wrong)
     assert not wrong, "\n".join(wrong)
     assert outcome["proved"] + outcome["refused"] == len(chosen) >= SAMPLE
     assert outcome["proved"] >= 0.98 * len(chosen), outcome
+
+
+def _truncate(connection: Connection) -> None:
+    tables = [sql.Identifier(row.schema, row.name) for row in snapshot(connection).rows["table"].values()]
+    if tables:
+        connection.execute(sql.SQL("truncate {} cascade").format(sql.SQL(", ").join(tables)))
+
+
+def _forward(connection: Connection, script: Script, catalog: Catalog) -> None:
+    """Run a migration; without rows where it does not work with those that were seeded."""
+    try:
+        replay(connection, script, catalog, steps=False, look=False)
+    except ForwardFailed:
+        _truncate(connection)
+        replay(connection, script, catalog, steps=False, look=False)
+    search_path(connection, "public")
 
 
 def _walk(
@@ -113,7 +131,7 @@ def _walk(
         catalog = snapshot(connection)
         for script in scripts:
             if (history, script.name) not in chosen:
-                replay(connection, script, catalog, steps=False, look=False)
+                _forward(connection, script, catalog)
                 continue
             before = _dump(tools, there)
             made = make(Shadow(connection, snapshot(connection)), script, Sql("public"), state="its history")
@@ -122,14 +140,12 @@ def _walk(
                 continue
             assert made.proof is not None
             if made.proof.conditions:  # it stops on the rows that were seeded, as it says
-                tables = [sql.Identifier(row.schema, row.name) for row in snapshot(connection).rows["table"].values()]
-                connection.execute(sql.SQL("truncate {} cascade").format(sql.SQL(", ").join(tables)))
+                _truncate(connection)
             after = _dump(tools, there)
             _psql(tools, there, made.text)
             if _dump(tools, there) != before:
                 wrong.append(f"{history}/{script.name}: not as before")
-            replay(connection, script, catalog, steps=False, look=False)
-            search_path(connection, "public")
+            _forward(connection, script, catalog)
             if _dump(tools, there) != after:
                 wrong.append(f"{history}/{script.name}: another result the second time")
     with connect(info) as connection:

@@ -17,7 +17,7 @@ class Column(NamedTuple):
     ``identity``: '', a (ALWAYS) or d (BY DEFAULT). ``generated``: '', s (stored) or v (virtual). ``storage``, ``collation``:
     None
     when they are the type's own. ``not_null_name`` (from 18 on): the name of the constraint, None before;
-    ``not_null_local``: it is declared here, not (only) inherited.
+    ``not_null_local``: it is declared here, not (only) inherited; ``not_null_comment``: the comment on it.
     """
 
     key: int
@@ -46,16 +46,18 @@ class Column(NamedTuple):
     not_null_valid: bool
     not_null_local: bool
     not_null_no_inherit: bool
+    not_null_comment: str | None
     acl: list[str] | None
     comment: str | None
     type_kind: str
 
 
 def _query(major: int) -> str:
-    not_null, join = "null::text, true, true, false", ""
+    not_null, join = "null::text, true, true, false, null::text", ""
     if major >= NAMED_NOT_NULL:
         not_null = (
-            "nn.conname::text, coalesce(nn.convalidated, true), coalesce(nn.conislocal, true), coalesce(nn.connoinherit, false)"
+            "nn.conname::text, coalesce(nn.convalidated, true), coalesce(nn.conislocal, true), "
+            f"coalesce(nn.connoinherit, false), {comment('pg_constraint', 'nn.oid')}"
         )
         join = (
             "left join pg_catalog.pg_constraint nn "
@@ -103,6 +105,7 @@ KIND = Kind(
         "not_null_valid",
         "not_null_local",
         "not_null_no_inherit",
+        "not_null_comment",
         "acl",
         "comment",
     ),

@@ -13,7 +13,7 @@ from naap_ops.reverse.belongings import belongings
 from naap_ops.reverse.families import sequence
 from naap_ops.reverse.model import Capture, Check, Family, Irreversible, Loss, Piece, Step
 from naap_ops.reverse.ranks import Rank
-from naap_ops.reverse.render import Sql, quoted
+from naap_ops.reverse.render import Sql, literal, quoted
 
 _SET_EXPRESSION = 17  # from this major on, a generated column's expression can be replaced
 _NAME_BYTES = 63
@@ -81,6 +81,11 @@ def belongings_of(step: Step, sql: Sql, was: Any, now: Any) -> Iterator[Piece]:
     have, want = parse_acl(now.acl or []) if now is not None else {}, parse_acl(was.acl or [])
     for text in statements(f"TABLE {sql.table(was)}", have, want, columns=f" ({quoted(was.name)})"):
         yield Piece(Rank.PRIVILEGES, was.number, text, lock="", relation=sql.table(was))
+    old, new = was.not_null_comment, now.not_null_comment if now is not None else None
+    if was.not_null_name is not None and old != new:
+        on = f"CONSTRAINT {quoted(was.not_null_name)} ON {sql.table(was)}"
+        text = f"COMMENT ON {on} IS {literal(old) if old is not None else 'NULL'}"
+        yield Piece(Rank.COMMENT, was.number, text, lock="SHARE UPDATE EXCLUSIVE", relation=sql.table(was))
 
 
 # --- dropped -------------------------------------------------------------------------------------------------------

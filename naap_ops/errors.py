@@ -217,7 +217,7 @@ class Refused(OpsError):
 
 
 class ReverseRefused(OpsError):
-    """Reserved for reverse migrations: no reverse can be given."""
+    """No reverse can be given. Fields: ``reason``."""
 
     exit_code = 18
     name = "reverse_refused"
@@ -225,7 +225,7 @@ class ReverseRefused(OpsError):
 
 
 class ProofFailed(OpsError):
-    """Reserved for reverse migrations: the reverse failed its proof."""
+    """A reverse failed its proof, or could not be proved. Fields: ``reason``."""
 
     exit_code = 19
     name = "proof_failed"

@@ -131,6 +131,11 @@ class App:
         return project.find(cwd, project.Overrides(root, schema, config, migrations))
 
     @property
+    def state(self) -> Path:
+        """Where procedures keep their journals and records."""
+        return self.loaded.cwd / self.loaded.settings.state.expanduser()
+
+    @property
     def archive(self) -> Path:
         """Where untracked migrations go."""
         return self.loaded.cwd / self.loaded.settings.prisma.archive.expanduser()

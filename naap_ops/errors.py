@@ -319,6 +319,25 @@ class OutOfStep(OpsError):
     hint = "`invoke status` says which migrations, and what to do."
 
 
+# --- procedures ---------------------------------------------------------------------------------------------------
+
+
+class ProcedureMissing(OpsError):
+    """There is none to go on with. Fields: ``procedure``, ``ref`` (or ""), ``folder``."""
+
+    exit_code = 11
+    name = "not_found"
+    message = "no {procedure} {ref!r} is unfinished in {folder}"
+    hint = "Nothing is left to resume or to abort there; journals are in the folder `journal` of the setting `state`."
+
+
+class ProcedureUnfinished(Refused):
+    """One was interrupted and must be ended first. Fields: ``procedure``, ``ids``."""
+
+    message = "unfinished: {ids}"
+    hint = "First `invoke {procedure} --resume ID` to go on with it, or --abort ID to undo it."
+
+
 # --- tools that failed --------------------------------------------------------------------------------------------
 
 

@@ -49,6 +49,7 @@ _PATHS: tuple[Address, ...] = (
     ("prisma", "config"),
     ("prisma", "migrations"),
     ("prisma", "archive"),
+    ("state",),
 )
 
 

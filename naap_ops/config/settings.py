@@ -84,6 +84,45 @@ class PrismaSettings(_Section):
     lock_timeout: Duration = timedelta(seconds=10)
 
 
+class ServicesSettings(_Section):
+    """Commands that stop and start what uses the database; without one the operator is asked to do it."""
+
+    stop: Words = []
+    start: Words = []
+    timeout: Duration = timedelta(minutes=2)
+
+
+class MaintenanceSettings(_Section):
+    """Commands that turn the maintenance page on and off; without them connections are refused at the database."""
+
+    on: Words = []
+    off: Words = []
+    timeout: Duration = timedelta(minutes=2)
+
+
+class DeploySettings(_Section):
+    """What deploys and what shows the status, `npx prisma migrate deploy` for instance; without a command we deploy."""
+
+    command: Words = []
+    status: Words = []
+    timeout: Duration = timedelta(minutes=30)
+
+
+class RollbackSettings(_Section):
+    """How a reverse runs: how long it waits for a lock, and how often. ``hold``: keep an applied row by default."""
+
+    lock_timeout: Annotated[Duration, Field(gt=timedelta())] = timedelta(seconds=2)
+    attempts: Annotated[int, BeforeValidator(_number), Field(ge=1)] = 20
+    hold: bool = False
+
+
+class ResetSettings(_Section):
+    """What fills an empty database anew: the schema (`npx prisma db push`), then the rows (`npx prisma db seed`)."""
+
+    sync: Words = []
+    seed: Words = []
+
+
 class RetentionSettings(_Section):
     """What `backup.prune` keeps; restic's names. ``keep_min`` is a floor no rule can undercut."""
 
@@ -298,6 +337,7 @@ class Settings(BaseSettings):
     scratch_url: Url = None
     shadow_database_url: Url = None
     staging: Path | None = None
+    state: Path = Path(".naap_ops")
     tenant_schemas: Pattern = "tenant_*"
     plugin_schemas: Pattern = "plugin_*"
     env_files: Words = [".env", "prisma/.env", "packages/database/.env", "packages/db/.env", "apps/backend/.env"]
@@ -306,6 +346,11 @@ class Settings(BaseSettings):
     backup: BackupSettings = BackupSettings()
     restore: RestoreSettings = RestoreSettings()
     prisma: PrismaSettings = PrismaSettings()
+    services: ServicesSettings = ServicesSettings()
+    maintenance: MaintenanceSettings = MaintenanceSettings()
+    deploy: DeploySettings = DeploySettings()
+    rollback: RollbackSettings = RollbackSettings()
+    reset: ResetSettings = ResetSettings()
     retention: RetentionSettings = RetentionSettings()
     check: CheckSettings = CheckSettings()
     s3: S3Settings = S3Settings()

@@ -149,6 +149,7 @@ def _defaults(path: Path | None, cwd: Path) -> Layer:
         layer.put(("repository",), fields["repository"].default, "default")
         layer.put(("env_files",), list(fields["env_files"].default), "default")
         layer.put(("prisma", "archive"), str(fields["prisma"].default.archive), "default")
+        layer.put(("state",), str(fields["state"].default), "default")
         layers.rebase(layer, path.parent, cwd)
     return layer
 

@@ -1,0 +1,64 @@
+"""Carry a procedure out, go on with it, or undo it: begun is noted before each step, done after it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from naap_ops import clock
+from naap_ops.errors import OpsError, Refused
+from naap_ops.procedure.journal import ABORTED, DONE, FAILED, Journal
+from naap_ops.procedure.step import Step
+
+if TYPE_CHECKING:
+    from naap_ops.events import Events
+
+
+def perform(journal: Journal, steps: Sequence[Step], events: Events) -> None:
+    """Every step that is not done, in order. What a step raises ends it here; the journal says where.
+
+    Where nothing has been changed yet, the procedure has failed for good and needs neither resume nor abort. Raises Refused
+    when its undoing was begun.
+    """
+    if journal.aborting:
+        raise Refused(reason=f"{journal.id} is being undone", hint="Finish that: --abort again.")
+    for at, step in enumerate(steps):
+        if step.done():
+            if journal.state(step.name) not in (None, DONE):
+                journal.note("step", name=step.name, state=DONE, found=True)
+            continue
+        _one(journal, step, steps[:at], events)
+    journal.end(DONE)
+
+
+def _one(journal: Journal, step: Step, before: Sequence[Step], events: Events) -> None:
+    journal.note("step", name=step.name, state="begun")
+    events.emit(f"{journal.procedure}.step", name=step.name, text=step.text)
+    began = clock.monotonic()
+    try:
+        facts = step.run()
+    except OpsError as error:
+        journal.note("step", name=step.name, state=FAILED, seconds=_since(began), error=error.text)
+        if not any(each.changes and each.done() for each in before) and not step.halfway():
+            journal.end(FAILED, error=error.text)
+        raise
+    journal.note("step", name=step.name, state=DONE, seconds=_since(began), facts=facts or {})
+
+
+def abort(journal: Journal, steps: Sequence[Step], events: Events) -> None:
+    """Undo what was begun, last first. What a step raises ends it here; calling it again goes on."""
+    if not journal.aborting:
+        journal.note("abort")
+    for step in reversed(steps):
+        if journal.state(step.name) in (None, "undone"):
+            continue
+        journal.note("step", name=step.name, state="undoing")
+        events.emit(f"{journal.procedure}.step", name=f"undo {step.name}", text=f"undoing: {step.text}")
+        began = clock.monotonic()
+        facts = step.undo()
+        journal.note("step", name=step.name, state="undone", seconds=_since(began), facts=facts or {})
+    journal.end(ABORTED)
+
+
+def _since(began: float) -> float:
+    return round(clock.monotonic() - began, 3)

@@ -102,6 +102,14 @@ class Entry:
                 url=self.folder, reason=f"it cannot be moved back to {source}: {error.strerror or error}"
             ) from None
 
+    def forget(self) -> None:
+        """Remove the record and its folder: the migration is back in its place."""
+        try:
+            (self.path / RECORD).unlink(missing_ok=True)
+            self.path.rmdir()
+        except OSError as error:
+            raise StorageError(url=self.path, reason=error.strerror or error) from None
+
 
 def begin(archive: Path, migration: str, source: Path, checksum: str | None) -> Entry:
     """A new entry, not yet on the disk."""

@@ -73,6 +73,18 @@ class Entry:
                 hint="The folder must be writable, and the archive (prisma.archive) on the same file system.",
             ) from None
 
+    def give_back(self) -> None:
+        """Move the folder back to where it came from, and forget the entry. Raises StorageError; harmless to call again."""
+        source = Path(self.came_from)
+        try:
+            if self.folder.exists() and not source.exists():
+                os.rename(self.folder, source)
+                files.fsync_path(source.parent)
+            if self.path.exists() and not self.folder.exists():
+                files.remove_tree(self.path)
+        except OSError as error:
+            raise StorageError(url=source, reason=f"{self.folder} cannot be moved back: {error.strerror or error}") from None
+
 
 def begin(archive: Path, migration: str, source: Path, checksum: str | None) -> Entry:
     """A new entry, not yet on the disk."""
@@ -91,11 +103,12 @@ def entries(archive: Path, migration: str | None = None) -> list[Entry]:
         folders = sorted((path for path in archive.iterdir() if path.is_dir()), reverse=True)
     except OSError:
         return []
-    found = [entry for path in folders if (entry := _entry(path)) is not None]
+    found = [entry for path in folders if (entry := read(path)) is not None]
     return [entry for entry in found if migration in (None, entry.migration)]
 
 
-def _entry(path: Path) -> Entry | None:
+def read(path: Path) -> Entry | None:
+    """The entry in that folder; None where there is none that can be read."""
     try:
         raw = json.loads((path / RECORD).read_bytes())
         return Entry(

@@ -204,7 +204,7 @@ def untrack(connection: Connection, place: Place, request: Request, events: Even
         events.emit("untrack.step", name="rows", text=f"{found.migration}: the folder first, the rows second")
         deleted, entry = _books(connection, place, request, found, entry)
         entry = entry.saved(state=archive.HELD if request.hold else archive.DONE, ended=iso())
-        commit = _told_to_git(tree, found, entry, tidy=tidy)
+        commit = told_to_git(tree, found.source, entry, tidy=tidy)
         _verified(connection, place, request, found.migration)
     return Outcome(
         found.migration,
@@ -214,7 +214,7 @@ def untrack(connection: Connection, place: Place, request: Request, events: Even
         archived=sum(len(rows) for rows in (entry.rows or {}).values()),
         schemas=deleted,
         commit=tuple(commit),
-        notes=(*found.notes, *_reminders(place.project, held=request.hold)),
+        notes=(*found.notes, *reminders(place.project, held=request.hold)),
     )
 
 
@@ -269,13 +269,13 @@ def _hold(connection: Connection, schema: str, found: Plan, entry: Entry) -> Non
     tracking.mark_applied(connection, schema, found.migration, checksum)
 
 
-def _told_to_git(tree: Worktree | None, found: Plan, entry: Entry, *, tidy: bool) -> list[str]:
+def told_to_git(tree: Worktree | None, source: Path, entry: Entry, *, tidy: bool) -> list[str]:
     """Stage the move where the tree is clean, else say what to commit; nothing where git does not know the folder."""
-    if tree is None or not tree.tracks(found.source):
+    if tree is None or not tree.tracks(source):
         return []
     if tidy:
-        tree.moved(found.source, entry.path)
-    return tree.commands(found.source, entry.path, found.migration, staged=tidy)
+        tree.moved(source, entry.path)
+    return tree.commands(source, entry.path, entry.migration, staged=tidy)
 
 
 def _verified(connection: Connection, place: Place, request: Request, name: str) -> None:
@@ -290,7 +290,7 @@ def _verified(connection: Connection, place: Place, request: Request, name: str)
         raise OutOfStep(reason=f"{name} is not as it should be in {where}: somebody works on it in spite of Prisma's lock")
 
 
-def _reminders(project: Project, *, held: bool) -> list[str]:
+def reminders(project: Project, *, held: bool) -> list[str]:
     """What is left to do by hand."""
     schema = project.schema or Path("prisma/schema.prisma")
     flags = _DIFF_FLAGS[7 if project.version is None or project.version[0] >= 7 else 6].format(schema=schema)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from naap_ops import clock, files, statuses
 from naap_ops.app import App
-from naap_ops.errors import OpsError, OutOfStep, Partial, ProcedureUnfinished, StorageError
+from naap_ops.errors import OpsError, OutOfStep, Partial, ProcedureUnfinished, Refused, StorageError
 from naap_ops.postgres.session import connect
 from naap_ops.prisma import advisory
 from naap_ops.prisma.untrack import reminders
@@ -80,6 +80,11 @@ def rollback(app: App, database: str | None, asked: Asked, seen: Plan) -> Outcom
     Raises what :func:`naap_ops.rollback.plan.plan` raises; OutOfStep when things have changed since; ProcedureUnfinished; Busy;
     Blocked; Partial when some of several schemas are done; StorageError.
     """
+    if seen.way.backup is not None:
+        raise Refused(
+            reason=f"the way back is backup {seen.way.backup.id}, which is restored by itself",
+            hint=f"`invoke restore --backup {seen.way.backup.id} --swap`, then `invoke untrack --migration {seen.migration}`.",
+        )
     if open_ones := unfinished(app, seen.database):
         raise ProcedureUnfinished(procedure=NAME, ids=", ".join(open_ones))
     with _locked(app, database) as connection:

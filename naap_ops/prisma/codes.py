@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from naap_ops.errors import CommandFailed, ConfigurationError, OutOfStep, Refused
+from naap_ops.errors import CommandFailed, ConfigurationError, MigrationNotFound, OutOfStep, Refused
 
 DATABASE_NOT_EMPTY = "P3005"
 ALREADY_APPLIED = "P3008"
@@ -55,3 +55,9 @@ class MigrationFailed(_Coded, CommandFailed):
 
     message = "{code}: migration {migration} failed{where}: {database_error}"
     hint = "What took effect? `invoke status`; then roll it back, resolve it, or restore: `invoke deploy` says how."
+
+
+class NotThere(_Coded, MigrationNotFound):
+    """There is no such folder, or no such row. Fields: ``code``, ``ref``, ``folder``, ``what``."""
+
+    message = "{code}: no migration {ref!r} in {folder}"

@@ -4,7 +4,21 @@ from __future__ import annotations
 
 from invoke.collection import Collection
 
-from naap_ops.tasks import backup, check, config, demo, drill, lint, restore, reverse, schedule, snapshot, status, untrack
+from naap_ops.tasks import (
+    backup,
+    check,
+    config,
+    demo,
+    drill,
+    lint,
+    resolve,
+    restore,
+    reverse,
+    schedule,
+    snapshot,
+    status,
+    untrack,
+)
 
 ns = Collection(
     check.check,
@@ -12,6 +26,7 @@ ns = Collection(
     demo.demo,
     drill.drill,
     lint.lint,
+    resolve.resolve,
     snapshot.snapshot,
     status.status,
     untrack.untrack,

@@ -72,6 +72,11 @@ class Sessions:
         return self
 
     def __exit__(self, *_: object) -> None:
+        from psycopg import Error
+
+        # The server ends a session a moment after its client has gone: the next backup must not meet the lock still.
+        with contextlib.suppress(Error):
+            self.guard.execute(f"select pg_advisory_unlock({LOCK_KEY})")
         for connection in (self.reader, self.guard):
             connection.close()
 

@@ -172,7 +172,7 @@ def _one(connection: Connection, found: Plan, task: Task, lock_seconds: float) -
         if found.state == "applied":
             tracking.mark_applied(connection, task.schema, name, found.folders[name].sha256 or "")
         else:
-            tracking.mark_rolled_back(connection, task.schema, name)
+            tracking.mark_failed_rolled_back(connection, task.schema, name)
 
 
 def _verified(connection: Connection, found: Plan) -> None:

@@ -169,7 +169,7 @@ def put_back(connection: Connection, schema: str, name: str, rows: Iterable[Mapp
 
 def mark_applied(connection: Connection, schema: str, name: str, checksum: str) -> None:
     """Have ``name`` be applied, as ``migrate resolve --applied`` does: failed rows rolled back, one finished row added."""
-    mark_rolled_back(connection, schema, name)
+    mark_failed_rolled_back(connection, schema, name)
     with _privileged(connection, f"write to {schema}.{TABLE}"):
         connection.execute(
             _composed("insert into {} (id, checksum, finished_at, migration_name, logs, started_at, applied_steps_count)"
@@ -177,7 +177,7 @@ def mark_applied(connection: Connection, schema: str, name: str, checksum: str) 
         )  # fmt: skip
 
 
-def mark_rolled_back(connection: Connection, schema: str, name: str) -> int:
+def mark_failed_rolled_back(connection: Connection, schema: str, name: str) -> int:
     """Have the failed attempts of ``name`` be rolled back, as ``migrate resolve --rolled-back`` does; how many there were."""
     with _privileged(connection, f"write to {schema}.{TABLE}"):
         return connection.execute(

@@ -1,6 +1,6 @@
 """Prisma's migrations as an operator asks for them: which tables, held against which folder; with which backup before each.
 
-And ``untrack``, which starts from the same: the project on disk, the schemas whose books are meant.
+And ``untrack`` and ``resolve``, which start from the same: the project on disk, the schemas whose books are meant.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from naap_ops.config import patterns
 from naap_ops.errors import OpsError
 from naap_ops.postgres.conninfo import ConnInfo
 from naap_ops.postgres.session import Connection, connect
-from naap_ops.prisma import advisory, archive, tracking
+from naap_ops.prisma import advisory, archive, resolving, tracking
 from naap_ops.prisma.migrations import migrations
 from naap_ops.prisma.project import Project
 from naap_ops.prisma.status import Entry, compare
@@ -132,3 +132,33 @@ def place_of(app: App) -> Place:
 def _asked(app: App, database: str | None, connection: Connection, request: Request, all_tenants: bool) -> Request:
     there = tracking.schemas(connection)
     return replace(request, schemas=schemas_of(app, database, app.info(database), there, all_tenants=all_tenants))
+
+
+# --- resolve --------------------------------------------------------------------------------------------------------
+
+
+def plan_resolve(
+    app: App, database: str | None, request: resolving.Request, *, all_tenants: bool
+) -> tuple[str, resolving.Plan]:
+    """The database's name, and what :func:`perform_resolve` would do, by the same code."""
+    with connect(app.info(database)) as connection:
+        asked = replace(request, schemas=tenant_schemas(app, database, connection, all_tenants=all_tenants))
+        return connection.info.dbname, resolving.plan(connection, app.project(), asked)
+
+
+def perform_resolve(app: App, database: str | None, request: resolving.Request, *, all_tenants: bool) -> resolving.Plan:
+    """Do it, on a session of its own that holds Prisma's lock throughout."""
+    with connect(app.info(database), application_name="naap_ops resolve") as connection:
+        asked = replace(request, schemas=tenant_schemas(app, database, connection, all_tenants=all_tenants))
+        return resolving.resolve(connection, app.project(), asked, app.loaded.settings.prisma.lock_timeout.total_seconds())
+
+
+def tenant_schemas(app: App, database: str | None, connection: Connection, *, all_tenants: bool) -> list[str]:
+    """The URL's schema; or those of all tenants, with a tracking table or without, and the URL's if it has one."""
+    own = app.info(database).schema
+    if not all_tenants:
+        return [own]
+    names = [name for (name,) in connection.execute("select nspname from pg_catalog.pg_namespace order by 1").fetchall()]
+    tenants = patterns.matching(app.loaded.database(database).tenant_schemas, names)
+    kept = [own] if own in tracking.schemas(connection) else []
+    return [*kept, *(each for each in tenants if each != own)] or [own]

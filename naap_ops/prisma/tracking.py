@@ -169,15 +169,21 @@ def put_back(connection: Connection, schema: str, name: str, rows: Iterable[Mapp
 
 def mark_applied(connection: Connection, schema: str, name: str, checksum: str) -> None:
     """Have ``name`` be applied, as ``migrate resolve --applied`` does: failed rows rolled back, one finished row added."""
+    mark_failed_rolled_back(connection, schema, name)
     with _privileged(connection, f"write to {schema}.{TABLE}"):
-        connection.execute(
-            _composed("update {} set rolled_back_at = now() where migration_name = %s and finished_at is null"
-                      " and rolled_back_at is null", schema), [name],
-        )  # fmt: skip
         connection.execute(
             _composed("insert into {} (id, checksum, finished_at, migration_name, logs, started_at, applied_steps_count)"
                       " values (%s, %s, now(), %s, '', now(), 0)", schema), [str(uuid.uuid4()), checksum, name],
         )  # fmt: skip
+
+
+def mark_failed_rolled_back(connection: Connection, schema: str, name: str) -> int:
+    """Have the failed attempts of ``name`` be rolled back, as ``migrate resolve --rolled-back`` does; how many there were."""
+    with _privileged(connection, f"write to {schema}.{TABLE}"):
+        return connection.execute(
+            _composed("update {} set rolled_back_at = now() where migration_name = %s and finished_at is null"
+                      " and rolled_back_at is null", schema), [name],
+        ).rowcount  # fmt: skip
 
 
 def _composed(query: LiteralString, schema: str) -> sql.Composed:

@@ -106,7 +106,8 @@ class Entry:
         """Remove the record and its folder: the migration is back in its place."""
         try:
             (self.path / RECORD).unlink(missing_ok=True)
-            self.path.rmdir()
+            if self.path.exists():
+                self.path.rmdir()
         except OSError as error:
             raise StorageError(url=self.path, reason=error.strerror or error) from None
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from naap_ops import reverses, statuses
@@ -47,7 +47,10 @@ class Asked:
 
 @dataclass(frozen=True)
 class Plan:
-    """``migrations`` newest first, by schema those that are undone there. ``way``: the one that is taken."""
+    """``migrations`` newest first, by schema those that are undone there. ``way``: the one that is taken.
+
+    ``scripts``: checksums of the migrations as they are in the folder.
+    """
 
     database: str
     migrations: tuple[str, ...]
@@ -55,6 +58,7 @@ class Plan:
     ways: tuple[Way, ...]
     way: Way
     putting: Putting
+    scripts: Mapping[str, str | None]
     notes: tuple[str, ...] = ()
 
     @property
@@ -101,33 +105,54 @@ def plan(app: App, database: str | None, asked: Asked) -> Plan:
         return planned(app, database, asked, connection)
 
 
-def planned(app: App, database: str | None, asked: Asked, connection: Connection) -> Plan:
-    """The same, on a session that is there."""
+@dataclass(frozen=True)
+class Scene:
+    """What is there. ``undone``: by schema what is to be undone there, ``ordered``: all of that; both newest first."""
+
+    project: Project
+    folders: Mapping[str, Migration]
+    every: Mapping[str, Books]
+    undone: Mapping[str, tuple[str, ...]]
+    ordered: tuple[str, ...]
+
+    @property
+    def scripts(self) -> dict[str, str | None]:
+        """The checksum of each script that is to be undone."""
+        return {name: self.folders[name].sha256 if name in self.folders else None for name in self.ordered}
+
+
+def look(app: App, database: str | None, asked: Asked, connection: Connection) -> Scene:
+    """Folder and books. Raises what :func:`plan` raises."""
     project, info = app.project(), app.info(database)
-    place = statuses.place_of(app)
-    archive.checked(place.archive, project.migrations)
+    archive.checked(app.archive, project.migrations)
     tracking.refuse_contract(connection)
     folders = {each.name: each for each in migrations(project.migrations)}
     every = {schema: tracking.read(connection, schema) for schema in tracking.schemas(connection)}
     chosen = _chosen(app, database, asked, info.schema, every)
-    name = _named(asked, folders, chosen, place.archive, str(project.migrations))
+    name = _named(asked, folders, chosen, app.archive, str(project.migrations))
     undone = {schema: names for schema, books in chosen.items() if (names := _undone(name, books, asked))}
     if not undone:
-        raise _nothing(name, folders, chosen, place.archive)
+        raise _nothing(name, folders, chosen, app.archive)
     _not_under_way(connection, name, undone, chosen)
     ordered = _ordered({each for names in undone.values() for each in names}, list(chosen.values()))
-    undoing = [_undoing(each, folders.get(each), [chosen[schema] for schema in undone]) for each in ordered]
+    return Scene(project, folders, every, undone, tuple(ordered))
+
+
+def planned(app: App, database: str | None, asked: Asked, connection: Connection) -> Plan:
+    """The same, on a session that is there."""
+    scene = look(app, database, asked, connection)
+    ordered, undone = scene.ordered, scene.undone
+    undoing = [_undoing(each, scene.folders.get(each), [scene.every[schema] for schema in undone]) for each in ordered]
     wanted = reverses.Wanted(database=database, schema=next(iter(undone)), check=True)
-    own = next(iter(undone))
-    reverse = ways.by_reverse(app, replace(wanted, schema=own), undoing, connection, list(undone))
+    reverse = ways.by_reverse(app, wanted, undoing, connection, list(undone))
     backup, problem = _backup(app, database or app.alias(None) or connection.info.dbname, asked, list(undone), ordered[-1])
     restore = ways.by_restore(connection, backup, problem, list(undone) if asked.tenant else None)
     found = (reverse, restore)
     way = _taken(found, asked)
-    others = [schema for schema, books in every.items() if schema not in undone and _has(books, ordered)]
+    others = [schema for schema, books in scene.every.items() if schema not in undone and _has(books, ordered)]
     putting = _putting(asked, others, hold=asked.hold or app.loaded.settings.rollback.hold)
-    notes = _notes(project, others, putting, undoing)
-    return Plan(connection.info.dbname, tuple(ordered), undone, found, way, putting, tuple(notes))
+    notes = _notes(scene.project, others, putting, undoing)
+    return Plan(connection.info.dbname, ordered, undone, found, way, putting, scene.scripts, tuple(notes))
 
 
 def _chosen(app: App, database: str | None, asked: Asked, own: str, every: Mapping[str, Books]) -> dict[str, Books]:

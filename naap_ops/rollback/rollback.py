@@ -25,7 +25,7 @@ from naap_ops.procedure.journal import ABORTED, DONE, Journal
 from naap_ops.procedure.perform import abort, perform
 from naap_ops.procedure.step import Step
 from naap_ops.rollback import audit
-from naap_ops.rollback.plan import Asked, Plan, planned
+from naap_ops.rollback.plan import Asked, Plan, look
 from naap_ops.rollback.running import Patience
 from naap_ops.rollback.settling import Settling
 from naap_ops.rollback.unit import Ground, Putting, Unit
@@ -85,13 +85,12 @@ def rollback(app: App, database: str | None, asked: Asked, seen: Plan) -> Outcom
             reason=f"the way back is backup {seen.way.backup.id}, which is restored by itself",
             hint=f"`invoke restore --backup {seen.way.backup.id} --swap`, then `invoke untrack --migration {seen.migration}`.",
         )
-    if open_ones := unfinished(app, seen.database):
-        raise ProcedureUnfinished(procedure=NAME, ids=", ".join(open_ones))
+    none_unfinished(app, seen.database)
     with _locked(app, database) as connection:
-        now = planned(app, database, asked, connection)
-        if (now.migrations, dict(now.schemas), now.way.downs) != (seen.migrations, dict(seen.schemas), seen.way.downs):
-            raise OutOfStep(reason="the books or the reverses have changed since the plan was shown: nothing was done")
-        request = _request(app, now)
+        now = look(app, database, asked, connection)
+        if (dict(now.undone), now.scripts) != (dict(seen.schemas), dict(seen.scripts)):
+            raise OutOfStep(reason="the books or the folder have changed since the plan was shown: nothing was done")
+        request = _request(app, seen)
         with Journal.begin(_folder(app), NAME, asdict(request)) as journal:
             return _carried_out(app, connection, database, journal, request)
 
@@ -124,9 +123,11 @@ def plan_of(app: App, ref: str | None) -> tuple[str, list[str]]:
         return request.database, lines
 
 
-def unfinished(app: App, database: str) -> list[str]:
-    """Ids of the rollbacks of a database that were begun and have not ended."""
-    return [each.id for each in journals.unfinished(_folder(app), NAME) if each.request.get("database") == database]
+def none_unfinished(app: App, database: str | None) -> None:
+    """Raise ProcedureUnfinished where a rollback of that database was begun and has not ended."""
+    found = [each.id for each in journals.unfinished(_folder(app), NAME) if each.request.get("database") == database]
+    if found:
+        raise ProcedureUnfinished(procedure=NAME, ids=", ".join(found))
 
 
 # --- parts ------------------------------------------------------------------------------------------------------------

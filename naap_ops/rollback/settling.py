@@ -47,13 +47,6 @@ class Settling(Step):
                 commands += told(tree, folder / name, entry.path, name, tidy=name in self.tidy)
         return {"commit": commands}
 
-    def undo(self) -> None:
-        """The records of migrations that are back are taken out of the archive."""
-        for name in self.migrations:
-            entry = self._entry(name)
-            if entry is not None and not entry.folder.exists():
-                entry.forget()
-
     def _entry(self, name: str) -> Entry | None:
         known = self.ground.journal.facts(f"archive {name}").get("entry")
         return next((each for each in archive.entries(self.ground.place.archive, name) if str(each.path) == known), None)

@@ -147,7 +147,14 @@ class Unit(Step):
 
             self._up.through(forward_parts(script), self.schema, finish)
         entry.give_back(self.source)
+        self._forgotten(entry)
         return {"forward": self._up.committed()}
+
+    def _forgotten(self, entry: Entry) -> None:
+        """The record goes with the last unit of the migration: rows of the others are still in it before."""
+        others = [each["name"] for each in self.ground.journal.steps() if each["state"] != "undone"]
+        if not any(name.startswith(f"{self.migration} in ") and name != self.name for name in others):
+            entry.forget()
 
     def _script(self, entry: Entry) -> Path:
         folder = entry.folder if entry.folder.exists() else self.source

@@ -82,7 +82,9 @@ def rollback(
 
 def _planned(call: Call, asked: Asked) -> Plan:
     from naap_ops.rollback.plan import plan
+    from naap_ops.rollback.rollback import none_unfinished
 
+    none_unfinished(call.app, call.app.info(call.database).dbname)
     call.tell_steps("prove")
     return plan(call.app, call.database, asked)
 

@@ -232,8 +232,11 @@ def test_it_gets_through_once_the_lock_is_free(deployed: Site) -> None:
 
 
 def waits(child: subprocess.Popen[str]) -> bool:
+    """Its next line says so. Fails when it has ended instead."""
     assert child.stderr is not None
-    return "waiting for a lock" in child.stderr.readline()
+    line = child.stderr.readline()
+    assert line, child.communicate()
+    return "waiting for a lock" in line
 
 
 # --- tenants ----------------------------------------------------------------------------------------------------------
@@ -264,7 +267,7 @@ def test_one_that_fails_neither_stops_nor_hides_the_others(tenants: Site) -> Non
     assert sorted(told["failed"]) == ["tenant_b"]
     assert [tenants.rows(COLUMN, each) for each in ("tenant_a", "tenant_b", "tenant_c")] == [0, 1, 0]
     assert not (tenants.migrations / COLUMN).exists()
-    assert "unfinished" in rollback(tenants, "--all-tenants", migration=WALLET, code=17)["message"]
+    assert "unfinished" in rollback(tenants, "--all-tenants", "--cascade", migration=WALLET, code=17)["message"]
     tenants.sql('alter table tenant_b."Wallet" drop column extra')
     done = tenants.run("rollback", "--resume", "--yes", "--json")
     assert done.code == 0, done.err
@@ -321,8 +324,8 @@ def test_real_prisma_is_content_after_it(site: Site, prisma: Prisma) -> None:
     prisma.deploy()
     rollback(site)
     assert prisma.status() == "clean"
-    assert prisma.deploy() == ""
+    assert prisma.deploy() == []
     rollback(site, "--cascade", migration=PROFILE)
     assert prisma.status() == "clean"
-    assert prisma.deploy() == ""
+    assert prisma.deploy() == []
     assert site.ask("select string_agg(migration_name, ' ') from _prisma_migrations") == INIT

@@ -32,6 +32,8 @@ ROWS = (
     "encryption",
     "reverse",
     "reverse_time",
+    "rollback",
+    "rollback_corpus",
 )
 
 

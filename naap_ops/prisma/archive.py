@@ -107,6 +107,9 @@ class Entry:
         try:
             (self.path / RECORD).unlink(missing_ok=True)
             if self.path.exists():
+                for half in self.path.iterdir():  # what a crash has left of a record that was being written
+                    if files.TEMPORARY.fullmatch(half.name):
+                        half.unlink()
                 self.path.rmdir()
         except OSError as error:
             raise StorageError(url=self.path, reason=error.strerror or error) from None

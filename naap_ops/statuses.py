@@ -46,21 +46,21 @@ def status(app: App, database: str | None, *, all_tenants: bool = False) -> Stat
     with connect(info) as connection:
         tracking.refuse_contract(connection)
         there = tracking.schemas(connection)
-        schemas = _schemas(app, database, info, there, all_tenants=all_tenants)
-        books = [tracking.read(connection, schema) for schema in schemas]
+        asked = schemas(app, database, info, there, all_tenants=all_tenants)
+        books = [tracking.read(connection, schema) for schema in asked]
         holder = advisory.holder(connection)
         name = connection.info.dbname
     entries = [entry for each in books for entry in compare(folders, each, migrating=holder is not None, held=held)]
     backups, problem = _backups(app, database or app.alias(None) or name)
-    notes = [*_notes(project, schemas, there, holder), *([problem] if problem else []), "drift was not looked for"]
+    notes = [*_notes(project, asked, there, holder), *([problem] if problem else [])]
     if remark := project.ordering([folder.name for folder in folders]):
         notes.append(remark)
     found = tuple(replace(entry, backup=_before(backups, entry)) for entry in entries)
-    return Status(name, str(project.migrations), tuple(schemas), found, tuple(notes))
+    return Status(name, str(project.migrations), tuple(asked), found, tuple(notes))
 
 
-def _schemas(app: App, database: str | None, info: ConnInfo, there: Sequence[str], *, all_tenants: bool) -> list[str]:
-    """The URL's schema, or with all tenants those that have a table, the URL's among them."""
+def schemas(app: App, database: str | None, info: ConnInfo, there: Sequence[str], *, all_tenants: bool) -> list[str]:
+    """Whose books are meant: those of the URL's schema, or with all tenants those that have a table, the URL's among them."""
     if not all_tenants:
         return [info.schema]
     tenants = patterns.matching(app.loaded.database(database).tenant_schemas, there)
@@ -126,4 +126,4 @@ def _place(app: App) -> Place:
 
 def _asked(app: App, database: str | None, connection: Connection, request: Request, all_tenants: bool) -> Request:
     there = tracking.schemas(connection)
-    return replace(request, schemas=_schemas(app, database, app.info(database), there, all_tenants=all_tenants))
+    return replace(request, schemas=schemas(app, database, app.info(database), there, all_tenants=all_tenants))

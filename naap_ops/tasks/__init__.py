@@ -4,12 +4,27 @@ from __future__ import annotations
 
 from invoke.collection import Collection
 
-from naap_ops.tasks import backup, check, config, demo, drill, lint, restore, reverse, schedule, snapshot, status, untrack
+from naap_ops.tasks import (
+    backup,
+    check,
+    config,
+    demo,
+    drift,
+    drill,
+    lint,
+    restore,
+    reverse,
+    schedule,
+    snapshot,
+    status,
+    untrack,
+)
 
 ns = Collection(
     check.check,
     config.config,
     demo.demo,
+    drift.drift,
     drill.drill,
     lint.lint,
     snapshot.snapshot,

@@ -94,7 +94,7 @@ def look(app: App, asked: Asked) -> Report:
     with connect(there.target.info) as connection:
         tracking.refuse_contract(connection)
         having = tracking.schemas(connection)
-        names = statuses.schemas(app, asked.database, there.target.info, having, all_tenants=asked.all_tenants)
+        names = statuses.schemas_of(app, asked.database, there.target.info, having, all_tenants=asked.all_tenants)
         books = [tracking.read(connection, name) for name in names]
         connection.execute("set default_transaction_read_only = on")
         found: dict[str, Found] = {}

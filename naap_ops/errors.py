@@ -101,6 +101,13 @@ class ToolMissing(OpsError):
     )
 
 
+class ProgramMissing(ToolMissing):
+    """A configured command's program. Fields: ``program``; ``where`` it was looked for."""
+
+    message = "{program}, which a setting names, was not found in {where}"
+    hint = "Mend the setting (`invoke config` shows where it comes from), or take it out: then you are asked instead."
+
+
 class ToolMismatch(OpsError):
     exit_code = 8
     name = "tools"
@@ -372,6 +379,13 @@ class Interrupted(OpsError):
     exit_code = 130
     name = "interrupted"
     message = "interrupted; what was half-done has been undone"
+
+
+class ProcedureInterrupted(Interrupted):
+    """In the middle of a procedure of steps, which is left where it is. Fields: ``procedure``, ``id``, ``step``."""
+
+    message = "{procedure} {id} was interrupted at its step {step}"
+    hint = "`invoke {procedure} --resume {id}` goes on with it, --abort {id} undoes it."
 
 
 def tree(root: type[OpsError] = OpsError) -> list[type[OpsError]]:

@@ -1,6 +1,6 @@
 """Prisma's migrations as an operator asks for them: which tables, held against which folder; with which backup before each.
 
-And ``untrack``, which starts from the same: the project on disk, the schemas whose books are meant.
+And ``untrack`` and ``resolve``, which start from the same: the project on disk, the schemas whose books are meant.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from naap_ops.config import patterns
 from naap_ops.errors import OpsError
 from naap_ops.postgres.conninfo import ConnInfo
 from naap_ops.postgres.session import Connection, connect
-from naap_ops.prisma import advisory, archive, tracking
+from naap_ops.prisma import advisory, archive, resolving, tracking
 from naap_ops.prisma.migrations import migrations
 from naap_ops.prisma.project import Project
 from naap_ops.prisma.status import Entry, compare
@@ -46,21 +46,21 @@ def status(app: App, database: str | None, *, all_tenants: bool = False) -> Stat
     with connect(info) as connection:
         tracking.refuse_contract(connection)
         there = tracking.schemas(connection)
-        asked = schemas(app, database, info, there, all_tenants=all_tenants)
-        books = [tracking.read(connection, schema) for schema in asked]
+        schemas = schemas_of(app, database, info, there, all_tenants=all_tenants)
+        books = [tracking.read(connection, schema) for schema in schemas]
         holder = advisory.holder(connection)
         name = connection.info.dbname
     entries = [entry for each in books for entry in compare(folders, each, migrating=holder is not None, held=held)]
-    backups, problem = _backups(app, database or app.alias(None) or name)
-    notes = [*_notes(project, asked, there, holder), *([problem] if problem else [])]
+    backups, problem = good_backups(app, database or app.alias(None) or name)
+    notes = [*_notes(project, schemas, there, holder), *([problem] if problem else []), "drift was not looked for"]
     if remark := project.ordering([folder.name for folder in folders]):
         notes.append(remark)
-    found = tuple(replace(entry, backup=_before(backups, entry)) for entry in entries)
-    return Status(name, str(project.migrations), tuple(asked), found, tuple(notes))
+    found = tuple(replace(entry, backup=_id(backup_before(backups, entry.schema, entry.name))) for entry in entries)
+    return Status(name, str(project.migrations), tuple(schemas), found, tuple(notes))
 
 
-def schemas(app: App, database: str | None, info: ConnInfo, there: Sequence[str], *, all_tenants: bool) -> list[str]:
-    """Whose books are meant: those of the URL's schema, or with all tenants those that have a table, the URL's among them."""
+def schemas_of(app: App, database: str | None, info: ConnInfo, there: Sequence[str], *, all_tenants: bool) -> list[str]:
+    """The URL's schema, or with all tenants those that have a table, the URL's among them."""
     if not all_tenants:
         return [info.schema]
     tenants = patterns.matching(app.loaded.database(database).tenant_schemas, there)
@@ -81,28 +81,32 @@ def _notes(project: Project, schemas: Sequence[str], there: Sequence[str], holde
         yield f"Prisma's migrate lock is held by {holder}"
 
 
-def _backups(app: App, alias: str) -> tuple[list[Backup], str | None]:
-    """The good ones, newest first, and what kept them from being listed."""
+def good_backups(app: App, alias: str) -> tuple[list[Backup], str | None]:
+    """The good ones of kind full, newest first, and what kept them from being listed."""
     try:
         return [backup for backup in app.repository.backups(alias) if backup.verified and backup.sound.kind == "full"], None
     except OpsError as error:
         return [], f"backups are not known: {error.text}"
 
 
-def _before(backups: Sequence[Backup], entry: Entry) -> str | None:
+def backup_before(backups: Sequence[Backup], schema: str, name: str) -> Backup | None:
     """The newest backup of the whole database, or of the table's own schema, in whose books the migration is not.
 
     The books decide, not the clocks: a row is written before its migration runs.
     """
     for backup in backups:
         scope = backup.sound.scope
-        if not scope.whole and (entry.schema not in scope.schemas or scope.tables):
+        if not scope.whole and (schema not in scope.schemas or scope.tables):
             continue
-        books = [each for each in backup.sound.prisma if each.get("schema") == entry.schema]
+        books = [each for each in backup.sound.prisma if each.get("schema") == schema]
         rows = [row for each in books for row in each.get("migrations", ())]
-        if not any(row.get("name") == entry.name and row.get("state") != "rolled_back" for row in rows):
-            return backup.id
+        if not any(row.get("name") == name and row.get("state") != "rolled_back" for row in rows):
+            return backup
     return None
+
+
+def _id(backup: Backup | None) -> str | None:
+    return backup.id if backup is not None else None
 
 
 # --- untrack --------------------------------------------------------------------------------------------------------
@@ -111,19 +115,50 @@ def _before(backups: Sequence[Backup], entry: Entry) -> str | None:
 def plan_untrack(app: App, database: str | None, request: Request, *, all_tenants: bool) -> tuple[str, Plan]:
     """The database's name, and what :func:`perform_untrack` would do, by the same code."""
     with connect(app.info(database)) as connection:
-        return connection.info.dbname, plan(connection, _place(app), _asked(app, database, connection, request, all_tenants))
+        return connection.info.dbname, plan(connection, place_of(app), _asked(app, database, connection, request, all_tenants))
 
 
 def perform_untrack(app: App, database: str | None, request: Request, *, all_tenants: bool) -> Outcome:
     """Do it, on a session of its own that holds Prisma's lock throughout."""
     with connect(app.info(database), application_name="naap_ops untrack") as connection:
-        return untrack(connection, _place(app), _asked(app, database, connection, request, all_tenants), app.events)
+        return untrack(connection, place_of(app), _asked(app, database, connection, request, all_tenants), app.events)
 
 
-def _place(app: App) -> Place:
+def place_of(app: App) -> Place:
+    """Where a migration is untracked: the project, the archive, how long locks are waited for."""
     return Place(app.project(), app.archive, app.loaded.settings.prisma.lock_timeout.total_seconds())
 
 
 def _asked(app: App, database: str | None, connection: Connection, request: Request, all_tenants: bool) -> Request:
     there = tracking.schemas(connection)
-    return replace(request, schemas=schemas(app, database, app.info(database), there, all_tenants=all_tenants))
+    return replace(request, schemas=schemas_of(app, database, app.info(database), there, all_tenants=all_tenants))
+
+
+# --- resolve --------------------------------------------------------------------------------------------------------
+
+
+def plan_resolve(
+    app: App, database: str | None, request: resolving.Request, *, all_tenants: bool
+) -> tuple[str, resolving.Plan]:
+    """The database's name, and what :func:`perform_resolve` would do, by the same code."""
+    with connect(app.info(database)) as connection:
+        asked = replace(request, schemas=tenant_schemas(app, database, connection, all_tenants=all_tenants))
+        return connection.info.dbname, resolving.plan(connection, app.project(), asked)
+
+
+def perform_resolve(app: App, database: str | None, request: resolving.Request, *, all_tenants: bool) -> resolving.Plan:
+    """Do it, on a session of its own that holds Prisma's lock throughout."""
+    with connect(app.info(database), application_name="naap_ops resolve") as connection:
+        asked = replace(request, schemas=tenant_schemas(app, database, connection, all_tenants=all_tenants))
+        return resolving.resolve(connection, app.project(), asked, app.loaded.settings.prisma.lock_timeout.total_seconds())
+
+
+def tenant_schemas(app: App, database: str | None, connection: Connection, *, all_tenants: bool) -> list[str]:
+    """The URL's schema; or those of all tenants, with a tracking table or without, and the URL's if it has one."""
+    own = app.info(database).schema
+    if not all_tenants:
+        return [own]
+    names = [name for (name,) in connection.execute("select nspname from pg_catalog.pg_namespace order by 1").fetchall()]
+    tenants = patterns.matching(app.loaded.database(database).tenant_schemas, names)
+    kept = [own] if own in tracking.schemas(connection) else []
+    return [*kept, *(each for each in tenants if each != own)] or [own]

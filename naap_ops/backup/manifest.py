@@ -112,6 +112,7 @@ class Manifest:
     verified: dict[str, str]
     structure: str | None = None
     encryption: dict[str, Any] | None = None
+    transactions: str | None = None
     manifest_version: int = VERSION
     toolkit: str = ""
 

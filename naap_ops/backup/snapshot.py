@@ -37,6 +37,7 @@ class Facts:
     snapshot: str
     snapshot_at: str
     wal_lsn: str
+    transactions: str
     database: dict[str, Any]
     tables: list[Table]
     belongings: dict[int, list[str]]
@@ -72,6 +73,11 @@ class Sessions:
         return self
 
     def __exit__(self, *_: object) -> None:
+        from psycopg import Error
+
+        # The server ends a session a moment after its client has gone: the next backup must not meet the lock still.
+        with contextlib.suppress(Error):
+            self.guard.execute(f"select pg_advisory_unlock({LOCK_KEY})")
         for connection in (self.reader, self.guard):
             connection.close()
 
@@ -113,14 +119,16 @@ def _read(reader: Connection) -> Facts:
 
     row = reader.execute(
         "select pg_export_snapshot(), now(), current_database(), pg_database_size(current_database()),"
-        " case when pg_is_in_recovery() then pg_last_wal_replay_lsn() else pg_current_wal_insert_lsn() end::text"
+        " case when pg_is_in_recovery() then pg_last_wal_replay_lsn() else pg_current_wal_insert_lsn() end::text,"
+        " txid_current_snapshot()::text"
     ).fetchone()
     assert row is not None
-    snapshot, moment, database, size, lsn = row
+    snapshot, moment, database, size, lsn, transactions = row
     return Facts(
         snapshot=snapshot,
         snapshot_at=clock.iso(moment),
         wal_lsn=lsn,
+        transactions=transactions,
         database={"name": database, "bytes": size, **dataclasses.asdict(properties(reader, database))},
         tables=tables(reader),
         belongings=belongings(reader),

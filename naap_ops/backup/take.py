@@ -230,6 +230,7 @@ def _manifest(
         snapshot_at=facts.snapshot_at,
         finished_at="",
         wal_lsn=facts.wal_lsn,
+        transactions=facts.transactions,
         seconds=0.0,
         rows=sum(archive.rows.values()),
         bytes=0,

@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from naap_ops import clock, files
-from naap_ops.errors import ConfigurationError, StorageError
+from naap_ops.errors import ConfigurationError, Refused, StorageError
 
 RECORD = "untracked.json"
 BEGUN, HELD, DONE = "begun", "held", "done"
@@ -60,6 +61,22 @@ class Entry:
             raise StorageError(url=self.path, reason=error.strerror or error) from None
         return entry
 
+    def keep(self, rows: Mapping[str, list[dict[str, Any]]]) -> Entry:
+        """With ``rows`` by schema beside those that an earlier run has kept, each once by its id. Raises StorageError."""
+        before = self.rows or {}
+        merged = {}
+        for schema in {**before, **rows}:
+            by_id = {row["id"]: row for row in (*before.get(schema, ()), *rows.get(schema, ()))}
+            merged[schema] = list(by_id.values())
+        return self.saved(rows=merged)
+
+    def checksum_of(self, schema: str) -> str:
+        """The checksum to hold the migration with: the folder's, else that of its last row. Raises Refused without either."""
+        kept = [str(row["checksum"]) for row in (self.rows or {}).get(schema, ())]
+        if self.checksum is None and not kept:
+            raise Refused(reason=f"{self.migration} has neither a folder nor a row: there is no checksum to hold it with")
+        return self.checksum or kept[-1]
+
     def take(self, source: Path) -> None:
         """Move the migration's folder in: one rename, durable in both places. Raises StorageError; then nothing has moved."""
         try:
@@ -72,6 +89,26 @@ class Entry:
                 reason=f"it cannot be moved to {self.folder}: {error.strerror or error}",
                 hint="The folder must be writable, and the archive (prisma.archive) on the same file system.",
             ) from None
+
+    def give_back(self, source: Path) -> None:
+        """The reverse of :meth:`take`; nothing where the folder is in its place. Raises StorageError."""
+        if source.exists() or not self.folder.exists():
+            return
+        try:
+            os.rename(self.folder, source)
+            files.fsync_path(source.parent)
+        except OSError as error:
+            raise StorageError(
+                url=self.folder, reason=f"it cannot be moved back to {source}: {error.strerror or error}"
+            ) from None
+
+    def forget(self) -> None:
+        """Remove the record and its folder: the migration is back in its place."""
+        try:
+            (self.path / RECORD).unlink(missing_ok=True)
+            self.path.rmdir()
+        except OSError as error:
+            raise StorageError(url=self.path, reason=error.strerror or error) from None
 
 
 def begin(archive: Path, migration: str, source: Path, checksum: str | None) -> Entry:

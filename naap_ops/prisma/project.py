@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from naap_ops.errors import ConfigurationError, PrismaProjectNotFound
 from naap_ops.prisma import configfile, schemafile
-from naap_ops.prisma.migrations import POSTGRES, misordered, provider, refuse_contract
+from naap_ops.prisma.migrations import POSTGRES, Migration, locale_key, misordered, provider, refuse_contract
 
 _SCHEMAS = ("schema.prisma", "prisma/schema.prisma", "prisma/schema")
 _DEPTH = 3
@@ -48,11 +48,20 @@ class Project:
     version: tuple[int, int] | None = None
     notes: tuple[str, ...] = field(default=())
 
+    @property
+    def _by_bytes(self) -> bool:
+        return self.version is not None and self.version < _BYTES_BEFORE
+
+    def in_order(self, folders: Iterable[Migration]) -> list[Migration]:
+        """The folders in the order in which this project's Prisma applies them."""
+        key = (lambda each: each.name.encode()) if self._by_bytes else (lambda each: locale_key(each.name))
+        return sorted(folders, key=key)
+
     def ordering(self, names: list[str]) -> str | None:
         """A remark where Prisma before 6.10 and later ones apply in different orders; None where they agree."""
         if not (moved := misordered(names)):
             return None
-        used = "bytes" if self.version is not None and self.version < _BYTES_BEFORE else "localeCompare"
+        used = "bytes" if self._by_bytes else "localeCompare"
         which = ", ".join(moved[:4])
         return f"Prisma before 6.10 sorts these folders otherwise than later ones (here: {used}): {which}"
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
@@ -149,23 +149,47 @@ def delete(connection: Connection, schema: str, name: str) -> int:
         return connection.execute(_composed("delete from {} where migration_name = %s", schema), [name]).rowcount
 
 
+def mark_rolled_back(connection: Connection, schema: str, name: str) -> int:
+    """Have Prisma mind no row of ``name`` any more: the next deploy applies its folder. How many rows that were."""
+    with _privileged(connection, f"write to {schema}.{TABLE}"):
+        query = _composed("update {} set rolled_back_at = now() where migration_name = %s and rolled_back_at is null", schema)
+        return connection.execute(query, [name]).rowcount
+
+
+def put_back(connection: Connection, schema: str, name: str, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Have exactly ``rows``, as :func:`lock_rows` gave them, be those of ``name``."""
+    from psycopg.types.json import Jsonb
+
+    delete(connection, schema, name)
+    with _privileged(connection, f"write to {schema}.{TABLE}"):
+        for row in rows:
+            query = _composed("insert into {table} select * from jsonb_populate_record(null::{table}, %s)", schema)
+            connection.execute(query, [Jsonb(dict(row))])
+
+
 def mark_applied(connection: Connection, schema: str, name: str, checksum: str) -> None:
     """Have ``name`` be applied, as ``migrate resolve --applied`` does: failed rows rolled back, one finished row added."""
+    mark_failed_rolled_back(connection, schema, name)
     with _privileged(connection, f"write to {schema}.{TABLE}"):
-        connection.execute(
-            _composed("update {} set rolled_back_at = now() where migration_name = %s and finished_at is null"
-                      " and rolled_back_at is null", schema), [name],
-        )  # fmt: skip
         connection.execute(
             _composed("insert into {} (id, checksum, finished_at, migration_name, logs, started_at, applied_steps_count)"
                       " values (%s, %s, now(), %s, '', now(), 0)", schema), [str(uuid.uuid4()), checksum, name],
         )  # fmt: skip
 
 
+def mark_failed_rolled_back(connection: Connection, schema: str, name: str) -> int:
+    """Have the failed attempts of ``name`` be rolled back, as ``migrate resolve --rolled-back`` does; how many there were."""
+    with _privileged(connection, f"write to {schema}.{TABLE}"):
+        return connection.execute(
+            _composed("update {} set rolled_back_at = now() where migration_name = %s and finished_at is null"
+                      " and rolled_back_at is null", schema), [name],
+        ).rowcount  # fmt: skip
+
+
 def _composed(query: LiteralString, schema: str) -> sql.Composed:
     from psycopg import sql
 
-    return sql.SQL(query).format(sql.Identifier(schema, TABLE))
+    return sql.SQL(query).format(sql.Identifier(schema, TABLE), table=sql.Identifier(schema, TABLE))
 
 
 @contextlib.contextmanager

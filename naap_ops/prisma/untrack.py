@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from naap_ops.clock import iso
 from naap_ops.errors import MigrationNotFound, OutOfStep, Refused
@@ -23,7 +23,7 @@ from naap_ops.prisma.migrations import Migration, migrations
 from naap_ops.prisma.project import Project
 from naap_ops.prisma.reference import resolve
 from naap_ops.prisma.tracking import Books, State
-from naap_ops.prisma.worktree import Worktree
+from naap_ops.prisma.worktree import Worktree, told
 
 if TYPE_CHECKING:
     from naap_ops.events import Events
@@ -197,14 +197,14 @@ def untrack(connection: Connection, place: Place, request: Request, events: Even
         if not _left(found) and not request.hold:
             return Outcome(found.migration, 0, _text(found.entry), held=False, notes=found.notes)
         tree = Worktree.of(place.project.migrations) if place.project.migrations.is_dir() else None
-        tidy = tree is not None and tree.tracks(found.source) and tree.clean([found.source, place.archive])
+        tidy = tree is not None and tree.tidy(found.source, place.archive)
         entry = found.entry or archive.begin(
             place.archive, found.migration, found.source, found.folder.sha256 if found.folder else None
         )
         events.emit("untrack.step", name="rows", text=f"{found.migration}: the folder first, the rows second")
         deleted, entry = _books(connection, place, request, found, entry)
         entry = entry.saved(state=archive.HELD if request.hold else archive.DONE, ended=iso())
-        commit = _told_to_git(tree, found, entry, tidy=tidy)
+        commit = told(tree, found.source, entry.path, found.migration, tidy=tidy)
         _verified(connection, place, request, found.migration)
     return Outcome(
         found.migration,
@@ -214,7 +214,7 @@ def untrack(connection: Connection, place: Place, request: Request, events: Even
         archived=sum(len(rows) for rows in (entry.rows or {}).values()),
         schemas=deleted,
         commit=tuple(commit),
-        notes=(*found.notes, *_reminders(place.project, held=request.hold)),
+        notes=(*found.notes, *reminders(place.project, held=request.hold)),
     )
 
 
@@ -225,7 +225,7 @@ def _books(connection: Connection, place: Place, request: Request, found: Plan, 
     deleted: dict[str, int] = {}
     with connection.transaction():
         rows = {schema: tracking.lock_rows(connection, schema, name, int(place.lock_seconds * 1000)) for schema in tables}
-        entry = entry.saved(rows=_merged(entry.rows or {}, rows))
+        entry = entry.keep(rows)
         advisory.still_held(connection)
         if found.folder is not None:
             entry.take(found.source)
@@ -247,35 +247,10 @@ def _all_kept(schema: str, deleted: int, kept: int) -> None:
         raise OutOfStep(reason=f"{schema}.{tracking.TABLE} got rows of this migration meanwhile, in spite of Prisma's lock")
 
 
-def _merged(
-    before: Mapping[str, list[dict[str, Any]]], now: Mapping[str, list[dict[str, Any]]]
-) -> dict[str, list[dict[str, Any]]]:
-    """Rows by their id: those that an earlier run has kept, and those there are now."""
-    merged = {}
-    for schema in {**before, **now}:
-        rows = {row["id"]: row for row in (*before.get(schema, ()), *now.get(schema, ()))}
-        merged[schema] = list(rows.values())
-    return merged
-
-
 def _hold(connection: Connection, schema: str, found: Plan, entry: Entry) -> None:
     """Have an applied row, which keeps every deployer from running the folder it may still carry."""
-    if found.books[schema].state(found.migration) is State.APPLIED:
-        return
-    kept = [row["checksum"] for row in (entry.rows or {}).get(schema, ())]
-    checksum = entry.checksum or (kept[-1] if kept else None)
-    if checksum is None:
-        raise Refused(reason=f"{found.migration} has neither a folder nor a row: there is no checksum to hold it with")
-    tracking.mark_applied(connection, schema, found.migration, checksum)
-
-
-def _told_to_git(tree: Worktree | None, found: Plan, entry: Entry, *, tidy: bool) -> list[str]:
-    """Stage the move where the tree is clean, else say what to commit; nothing where git does not know the folder."""
-    if tree is None or not tree.tracks(found.source):
-        return []
-    if tidy:
-        tree.moved(found.source, entry.path)
-    return tree.commands(found.source, entry.path, found.migration, staged=tidy)
+    if found.books[schema].state(found.migration) is not State.APPLIED:
+        tracking.mark_applied(connection, schema, found.migration, entry.checksum_of(schema))
 
 
 def _verified(connection: Connection, place: Place, request: Request, name: str) -> None:
@@ -290,8 +265,8 @@ def _verified(connection: Connection, place: Place, request: Request, name: str)
         raise OutOfStep(reason=f"{name} is not as it should be in {where}: somebody works on it in spite of Prisma's lock")
 
 
-def _reminders(project: Project, *, held: bool) -> list[str]:
-    """What is left to do by hand."""
+def reminders(project: Project, *, held: bool) -> list[str]:
+    """What is left to do by hand once Prisma has forgotten a migration."""
     schema = project.schema or Path("prisma/schema.prisma")
     flags = _DIFF_FLAGS[7 if project.version is None or project.version[0] >= 7 else 6].format(schema=schema)
     notes = [

@@ -43,6 +43,10 @@ class Worktree:
         """Whether any file of ``folder`` is in the index."""
         return bool(self._git("ls-files", "--", self._literal(folder)).strip())
 
+    def tidy(self, folder: Path, archive: Path) -> bool:
+        """Whether the move of ``folder`` into ``archive`` may be staged: it is git's, and nothing else is changed."""
+        return self.tracks(folder) and self.clean([folder, archive])
+
     def moved(self, old: Path, new: Path) -> None:
         """Have the index say that ``old`` is now ``new``; new files that git ignores, or outside of the tree, are left out."""
         self._git("rm", "-r", "--cached", "--quiet", "--ignore-unmatch", "--", self._literal(old))
@@ -77,3 +81,12 @@ class Worktree:
 
     def _status(self, *words: str) -> int:
         return process.run(["git", *words], cwd=self.top, env=_ENVIRONMENT, check=False)[0]
+
+
+def told(tree: Worktree | None, old: Path, new: Path, name: str, *, tidy: bool) -> list[str]:
+    """Stage the move where the tree was ``tidy`` before it, and say what to commit; nothing where git does not know ``old``."""
+    if tree is None or not tree.tracks(old):
+        return []
+    if tidy:
+        tree.moved(old, new)
+    return tree.commands(old, new, name, staged=tidy)

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from naap_ops.events import Events
 
 
-def perform(journal: Journal, steps: Sequence[Step], events: Events) -> None:
-    """Every step that is not done, in order. What a step raises ends it here; the journal says where.
+def perform(journal: Journal, steps: Sequence[Step], events: Events, *, end: bool = True) -> None:
+    """Every step that is not done, in order; ``end``: they are the last. What a step raises ends it, the journal says where.
 
     Where nothing has been changed yet, the procedure has failed for good and needs neither resume nor abort. Raises Refused
     when its undoing was begun.
@@ -27,11 +27,12 @@ def perform(journal: Journal, steps: Sequence[Step], events: Events) -> None:
             if journal.state(step.name) not in (None, DONE):
                 journal.note("step", name=step.name, state=DONE, found=True)
             continue
-        _one(journal, step, steps[:at], events)
-    journal.end(DONE)
+        _one(journal, step, steps, at, events)
+    if end:
+        journal.end(DONE)
 
 
-def _one(journal: Journal, step: Step, before: Sequence[Step], events: Events) -> None:
+def _one(journal: Journal, step: Step, steps: Sequence[Step], at: int, events: Events) -> None:
     journal.note("step", name=step.name, state="begun")
     events.emit(f"{journal.procedure}.step", name=step.name, text=step.text)
     began = clock.monotonic()
@@ -39,10 +40,20 @@ def _one(journal: Journal, step: Step, before: Sequence[Step], events: Events) -
         facts = step.run()
     except OpsError as error:
         journal.note("step", name=step.name, state=FAILED, seconds=_since(began), error=error.text)
-        if not any(each.changes and each.done() for each in before) and not step.halfway():
+        if (
+            not step.halfway()
+            and not any(each.changes and each.done() for each in steps[:at])
+            and _nothing_else(journal, steps)
+        ):
             journal.end(FAILED, error=error.text)
         raise
     journal.note("step", name=step.name, state=DONE, seconds=_since(began), facts=facts or {})
+
+
+def _nothing_else(journal: Journal, steps: Sequence[Step]) -> bool:
+    """Whether no step was done that is not among ``steps``: those of an earlier call."""
+    own = {step.name for step in steps}
+    return not any(each["state"] == DONE and each["name"] not in own for each in journal.steps())
 
 
 def abort(journal: Journal, steps: Sequence[Step], events: Events) -> None:

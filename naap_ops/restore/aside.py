@@ -182,3 +182,10 @@ def without_comment(props: DatabaseProps, mark: Mark) -> DatabaseProps:
 def make_template(session: Connection, name: str) -> None:
     """Mark a database as a template."""
     session.execute(sql.SQL("alter database {} is_template true").format(sql.Identifier(name)))
+
+
+def open_to_all(session: Connection, name: str) -> None:
+    """Have a database accept connections; nothing is done where it does."""
+    row = session.execute("select datallowconn from pg_database where datname = %s", [name]).fetchone()
+    if row is not None and not row[0]:
+        session.execute(sql.SQL("alter database {} allow_connections true").format(sql.Identifier(name)))

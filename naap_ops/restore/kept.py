@@ -24,13 +24,14 @@ if TYPE_CHECKING:
 _MARKED = """
 select datname, shobj_description(oid, 'pg_database'),
   case when has_database_privilege(oid, 'CONNECT') then pg_database_size(oid) end
-from pg_database where datallowconn and shobj_description(oid, 'pg_database') like '{%'
+from pg_database where shobj_description(oid, 'pg_database') like '{%'
 """
 
 
 @dataclass(frozen=True)
 class Kept:
-    """A database that was live once. ``role`` is ``before`` or ``undone``; ``backup`` what replaced it, or what it came from.
+    """A database that was live once, or is ``ready`` to be put in place. ``role`` is ``before``, ``undone`` or ``ready``;
+    ``backup`` what replaced it, or what it came from.
 
     ``at`` is when it stepped aside (RFC 3339); ``bytes`` None where its size may not be asked.
     """
@@ -53,7 +54,7 @@ def _kept(session: Connection, database: str | None) -> list[Kept]:
     found = []
     for name, comment, size in session.execute(_MARKED).fetchall():
         mark = marks.read(comment)
-        if mark and mark.role in (marks.BEFORE, marks.UNDONE) and database in (None, mark.of) and name != mark.of:
+        if mark and mark.role in (marks.BEFORE, marks.UNDONE, marks.READY) and database in (None, mark.of) and name != mark.of:
             found.append(Kept(name, mark.of, mark.role, mark.at, mark.backup, size))
     return sorted(found, key=lambda each: (each.at, each.name), reverse=True)
 
@@ -116,7 +117,7 @@ def plan_undo(info: ConnInfo, database: str, *, name: str | None = None) -> Plan
 
 def _choose(session: Connection, database: str, name: str | None) -> Kept:
     """The database to bring back. Raises Refused."""
-    found = _kept(session, database)
+    found = [each for each in _kept(session, database) if each.role != marks.READY]  # that one was never live
     wanted = [each for each in found if (each.name == name if name else each.role == marks.BEFORE)]
     if not wanted:
         there = ", ".join(each.name for each in found) or "none"

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from naap_ops.postgres.session import Connection
 
 _TARGET: LiteralString = "hashtextextended('naap_ops restore ' || %s, 0)"
+_PROCEDURE: LiteralString = "hashtextextended('naap_ops procedure ' || %s, 0)"
 _MAKING: LiteralString = "hashtextextended('naap_ops aside', 0)"
 
 MAKING_SECONDS = 60  # it takes as long as CREATE DATABASE or DROP DATABASE, whose checkpoint can take a while
@@ -57,15 +58,30 @@ def target_lock(info: ConnInfo, target: str) -> Iterator[Connection]:
                 session.execute(f"select pg_advisory_unlock({_TARGET})", [target])
 
 
-def _acquire(session: Connection, target: str) -> None:
+@contextmanager
+def procedure_lock(info: ConnInfo, target: str, what: str) -> Iterator[None]:
+    """Held for the whole of a procedure of several restores' steps, each of which takes the lock above. Raises Busy.
+
+    ``what`` is for the message. Should the session be lost (a server that starts anew), the procedure goes on without it.
+    """
+    from naap_ops.postgres.session import maintenance
+
+    with closing(maintenance(info, avoid=(target,), application_name=application_name())) as session:
+        _acquire(session, target, _PROCEDURE, what)
+        yield
+        with suppress(psycopg.Error):
+            session.execute(f"select pg_advisory_unlock({_PROCEDURE})", [target])
+
+
+def _acquire(session: Connection, target: str, key: LiteralString = _TARGET, what: str = "a restore") -> None:
     holder = None
     for _ in range(_ATTEMPTS):
-        if session.execute(f"select pg_try_advisory_lock({_TARGET})", [target]).fetchone() == (True,):
+        if session.execute(f"select pg_try_advisory_lock({key})", [target]).fetchone() == (True,):
             return
-        holder = _holder(session, _TARGET, [target])
+        holder = _holder(session, key, [target])
         if holder is not None:
             break
-    raise Busy(what=f"a restore of {target!r}", holder=holder or "it has just ended")
+    raise Busy(what=f"{what} of {target!r}", holder=holder or "it has just ended")
 
 
 @contextmanager

@@ -15,6 +15,8 @@ _KEY = "naap_ops"
 
 RESTORE = "restore"
 """An aside database that is being filled."""
+READY = "ready"
+"""One that is loaded and checked, and waits to be put in place by the procedure named in its mark."""
 BEFORE = "before"
 """What was live until a restore took its place."""
 UNDONE = "undone"
@@ -23,7 +25,7 @@ UNDONE = "undone"
 
 @dataclass(frozen=True)
 class Mark:
-    """``role`` is one of the three above, ``of`` the live object's name, ``comment`` the object's own comment, ``data`` what
+    """``role`` is one of the four above, ``of`` the live object's name, ``comment`` the object's own comment, ``data`` what
     undoing needs to know."""
 
     role: str

@@ -11,20 +11,18 @@ from naap_ops import clock
 from naap_ops.backup.repository import Backup
 from naap_ops.errors import Refused, UsageError
 from naap_ops.events import Events
-from naap_ops.postgres.databases import NAME_BYTES, DatabaseProps, apply_properties, exists, properties, rename_swap
+from naap_ops.postgres.databases import NAME_BYTES, DatabaseProps, apply_properties, exists, properties
 from naap_ops.postgres.session import ServerInfo, server_info
 from naap_ops.restore import aside, gate, marks
 from naap_ops.restore.failures import server_errors
 from naap_ops.restore.locking import target_lock
 from naap_ops.restore.marks import Mark
 from naap_ops.restore.outcome import Outcome, Plan, RestoreOptions, size_text
+from naap_ops.restore.publishing import publish
 from naap_ops.restore.source import BackupSource, Source
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from naap_ops.postgres.conninfo import ConnInfo
-    from naap_ops.postgres.databases import Session
     from naap_ops.postgres.session import Connection
     from naap_ops.postgres.tools import Toolset
 
@@ -62,7 +60,7 @@ def plan_swap(backup: Backup, info: ConnInfo, options: RestoreOptions, tools: To
 def into(source: Source, info: ConnInfo, name: str, options: RestoreOptions, events: Events) -> Outcome:
     """See :func:`restore_into`."""
     began = clock.monotonic()
-    with server_errors(info, "restoring"), source, _prepared(source, info, name, options, replaces=False) as ready:
+    with server_errors(info, "restoring"), source, prepared(source, info, name, options, replaces=False) as ready:
         return _restore(source, ready, events, began)
 
 
@@ -70,13 +68,13 @@ def swap(source: Source, info: ConnInfo, options: RestoreOptions, events: Events
     """See :func:`restore_swap`."""
     began = clock.monotonic()
     target = info.dbname or ""
-    with server_errors(info, "restoring"), source, _prepared(source, info, target, options, replaces=True) as ready:
+    with server_errors(info, "restoring"), source, prepared(source, info, target, options, replaces=True) as ready:
         return _restore(source, ready, events, began)
 
 
 def plan(source: Source, info: ConnInfo, name: str, options: RestoreOptions, *, swap: bool) -> Plan:
     """The same code up to the first write."""
-    with server_errors(info, "planning"), source, _prepared(source, info, name, options, replaces=swap) as ready:
+    with server_errors(info, "planning"), source, prepared(source, info, name, options, replaces=swap) as ready:
         lines = [f"restore {source.text}"]
         lines += [f"drop {each}, left by a restore that died" for each in aside.leftovers(ready.session, info, name)]
         aside_name = aside.free_name(ready.session, name, "restore")
@@ -94,7 +92,7 @@ def plan(source: Source, info: ConnInfo, name: str, options: RestoreOptions, *, 
 
 
 @dataclass(frozen=True)
-class _Ready:
+class Prepared:
     """Past the gate, holding the lock; ``creation`` is what the aside is made with, ``carried`` what it is given in the end."""
 
     session: Connection
@@ -109,7 +107,7 @@ class _Ready:
 
 
 @contextmanager
-def _prepared(source: Source, info: ConnInfo, name: str, options: RestoreOptions, *, replaces: bool) -> Iterator[_Ready]:
+def prepared(source: Source, info: ConnInfo, name: str, options: RestoreOptions, *, replaces: bool) -> Iterator[Prepared]:
     """The gate: everything that can be known before anything is written."""
     if len(name.encode()) > NAME_BYTES:  # the server would cut it, and mean another database
         raise UsageError(detail=f"{name!r} has {len(name.encode())} bytes; a name has at most {NAME_BYTES} bytes")
@@ -126,7 +124,7 @@ def _prepared(source: Source, info: ConnInfo, name: str, options: RestoreOptions
         was = properties(session, name) if live is not None else None
         creation = _creation(session, source, was, options)
         carried = was or _recorded(source, server, options)
-        yield _Ready(session, server, info, name, options, live, creation, carried, notes + list(live.notes if live else []))
+        yield Prepared(session, server, info, name, options, live, creation, carried, notes + list(live.notes if live else []))
 
 
 def _creation(session: Connection, source: Source, was: DatabaseProps | None, options: RestoreOptions) -> DatabaseProps:
@@ -146,21 +144,40 @@ def _recorded(source: Source, server: ServerInfo, options: RestoreOptions) -> Da
     return replace(source.props, owner=owner, acl=source.props.acl if options.privileges else None, is_template=False)
 
 
-def _restore(source: Source, ready: _Ready, events: Events, began: float) -> Outcome:
+def load_aside(source: Source, ready: Prepared, events: Events) -> tuple[str, int, int, list[str]]:
+    """Load it beside, checked, with the properties it is to have: (name, tables, rows, notes). It is marked as a restore's."""
     session, info, target = ready.session, ready.info, ready.target
     for name in aside.sweep(session, info, target):
         events.emit("restore.step", name="sweep", text=f"dropped {name}, which a restore that died had left")
     beside = aside.make(session, target, source.name, ready.creation)
     try:
         tables, rows, gaps = aside.fill(source, info.with_dbname(beside), ready.options, events)
-        notes = gaps + _carry_over(ready, source, beside)
-        events.emit("restore.step", name="swap", text=f"putting it in place as {target}")
-        previous, downtime = _publish(ready, source, beside, events)
+        return beside, tables, rows, gaps + _carry_over(ready, source, beside)
     except BaseException:
         aside.discard(session, info, beside, events)
         raise
+
+
+def _restore(source: Source, ready: Prepared, events: Events, began: float) -> Outcome:
+    beside, tables, rows, notes = load_aside(source, ready, events)
+    try:
+        events.emit("restore.step", name="swap", text=f"putting it in place as {ready.target}")
+        previous, downtime = publish(
+            ready.session,
+            ready.info,
+            ready.target,
+            beside,
+            backup=source.name,
+            carried=ready.carried,
+            replaces=ready.live is not None,
+            lock_timeout=ready.options.lock_timeout,
+            events=events,
+        )
+    except BaseException:
+        aside.discard(ready.session, ready.info, beside, events)
+        raise
     return Outcome(
-        database=target,
+        database=ready.target,
         previous=previous,
         seconds=round(clock.monotonic() - began, 3),
         downtime_seconds=round(downtime, 3),
@@ -171,37 +188,9 @@ def _restore(source: Source, ready: _Ready, events: Events, began: float) -> Out
     )
 
 
-def _carry_over(ready: _Ready, source: Source, beside: str) -> list[str]:
+def _carry_over(ready: Prepared, source: Source, beside: str) -> list[str]:
     """Give the aside its properties, but for those that would hide it from a sweep. What could not be carried over."""
     if ready.carried is None:
         return []
     mark = Mark(marks.RESTORE, ready.target, source.name)
     return apply_properties(ready.session, beside, aside.without_comment(ready.carried, mark))
-
-
-def _publish(ready: _Ready, source: Source, beside: str, events: Events) -> tuple[str | None, float]:
-    """The renames, and in their transaction the comments that tell what is what. (kept name, seconds of downtime)."""
-    session, target = ready.session, ready.target
-    previous = aside.free_name(session, target, "before") if ready.live is not None else None
-
-    def told(connection: Connection) -> None:
-        comment = ready.carried.comment if ready.carried else None
-        aside.comment_on(connection, target, comment)
-        if ready.carried is not None and ready.carried.is_template:
-            aside.make_template(connection, target)
-        if previous is not None:
-            aside.comment_on(connection, previous, Mark(marks.BEFORE, target, source.name, comment).text())
-
-    def waiting(sessions: Sequence[Session]) -> None:
-        events.emit("restore.step", name="wait", text=f"waiting for {'; '.join(map(str, sessions))}")
-
-    downtime = rename_swap(
-        ready.info,
-        live=target if previous else None,
-        aside=beside,
-        before=previous or target,
-        lock_timeout=ready.options.lock_timeout,
-        on_waiting=waiting,
-        also=told,
-    )
-    return previous, downtime if previous else 0.0

@@ -77,9 +77,11 @@ def test_any_name_for_database_schema_table_and_role(named: Desk, name: str) -> 
     by_name = named.run("backup.list", "--json", "--database", name)
     assert [b["id"] for b in by_name.json["backups"]] == [b.id for b in named.listed()]
     part = named.run("backup", "--json", f"--table={name}.{name}")
-    assert (part.code, part.json["rows"], part.json["tables"]) == (0, 1, 1), part.err
+    assert part.code == 0, part.err
+    assert (part.json["rows"], part.json["tables"]) == (1, 1)
     part = named.run("backup", "--json", "--format", "custom", f"--schema={name}", f"--exclude-table-data={name}.{name}")
-    assert (part.code, part.json["rows"], part.json["tables"]) == (0, 0, 1), part.err
+    assert part.code == 0, part.err
+    assert (part.json["rows"], part.json["tables"]) == (0, 1)
 
 
 @pytest.mark.parametrize(

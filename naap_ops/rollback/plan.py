@@ -1,0 +1,261 @@
+"""What a rollback would do: which migrations in which schemas, the ways back, and which of them is taken."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from naap_ops import reverses, statuses
+from naap_ops.app import App
+from naap_ops.config import patterns
+from naap_ops.errors import Busy, MigrationNotFound, Refused
+from naap_ops.postgres.session import connect
+from naap_ops.prisma import advisory, archive, tracking
+from naap_ops.prisma.migrations import migrations
+from naap_ops.prisma.reference import resolve
+from naap_ops.prisma.tracking import Books, State
+from naap_ops.reverse import files
+from naap_ops.rollback import ways
+from naap_ops.rollback.unit import Putting
+from naap_ops.rollback.ways import Undoing, Way
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from naap_ops.backup.repository import Backup
+    from naap_ops.postgres.session import Connection
+    from naap_ops.prisma.migrations import Migration
+    from naap_ops.prisma.project import Project
+
+_SHOWN = 12
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What the flags say. ``strategy`` None: the way that loses least. ``backup``: to restore, else the newest before."""
+
+    ref: str
+    strategy: str | None = None
+    cascade: bool = False
+    tenant: str | None = None
+    all_tenants: bool = False
+    hold: bool = False
+    redo: bool = False
+    backup: str | None = None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """``migrations`` newest first, by schema those that are undone there. ``way``: the one that is taken."""
+
+    database: str
+    migrations: tuple[str, ...]
+    schemas: Mapping[str, tuple[str, ...]]
+    ways: tuple[Way, ...]
+    way: Way
+    putting: Putting
+    notes: tuple[str, ...] = ()
+
+    @property
+    def migration(self) -> str:
+        """The one that was asked for: the oldest of them."""
+        return self.migrations[-1]
+
+    def lines(self) -> list[str]:
+        """For people."""
+        where = ", ".join(self.schemas) if len(self.schemas) <= _SHOWN else f"{len(self.schemas)} schemas"
+        lines = [f"roll back {name} in {where}" for name in self.migrations]
+        for way in self.ways:
+            taken = "->" if way is self.way else "  "
+            lines.append(f"{taken} {_described(way)}")
+            lines += [f"     loses {loss}" for loss in way.losses[:_SHOWN]]
+            if len(way.losses) > _SHOWN:
+                lines.append(f"     and {len(way.losses) - _SHOWN} more")
+        lines += [*self._after(), *(f"note: {note}" for note in self.notes)]
+        return lines
+
+    def _after(self) -> list[str]:
+        if self.putting.redo:
+            return ["its folder stays and its rows are marked as rolled back: the next deploy runs it again"]
+        rows = "an applied row is kept" if self.putting.hold else "its rows go"
+        folder = "the folder goes to the archive first" if self.putting.folder else "the folder stays, others need it"
+        return [f"in Prisma's books {rows}; {folder}"]
+
+
+def _described(way: Way) -> str:
+    if way.problem:
+        return f"{way.strategy}: not possible, {way.problem}"
+    about = f", about {way.seconds:.0f} s" if way.seconds is not None else ""
+    what = f"by backup {way.backup.id}" if way.backup else f"by its proved reverse ({way.statements} statements)"
+    return f"{way.strategy}: {what}{about}; {'loses:' if way.losses else 'loses nothing'}"
+
+
+def plan(app: App, database: str | None, asked: Asked) -> Plan:
+    """Look, touch nothing.
+
+    Raises MigrationNotFound, MigrationAmbiguous; Refused (nothing to roll back, later ones applied, no way back); Busy while
+    it is being applied; what the connection raises.
+    """
+    with connect(app.info(database), application_name="naap_ops rollback plan") as connection:
+        return planned(app, database, asked, connection)
+
+
+def planned(app: App, database: str | None, asked: Asked, connection: Connection) -> Plan:
+    """The same, on a session that is there."""
+    project, info = app.project(), app.info(database)
+    place = statuses.place_of(app)
+    archive.checked(place.archive, project.migrations)
+    tracking.refuse_contract(connection)
+    folders = {each.name: each for each in migrations(project.migrations)}
+    every = {schema: tracking.read(connection, schema) for schema in tracking.schemas(connection)}
+    chosen = _chosen(app, database, asked, info.schema, every)
+    name = _named(asked, folders, chosen, place.archive, str(project.migrations))
+    undone = {schema: names for schema, books in chosen.items() if (names := _undone(name, books, asked))}
+    if not undone:
+        raise _nothing(name, folders, chosen, place.archive)
+    _not_under_way(connection, name, undone, chosen)
+    ordered = _ordered({each for names in undone.values() for each in names}, list(chosen.values()))
+    undoing = [_undoing(each, folders.get(each), [chosen[schema] for schema in undone]) for each in ordered]
+    wanted = reverses.Wanted(database=database, schema=next(iter(undone)), check=True)
+    own = next(iter(undone))
+    reverse = ways.by_reverse(app, replace(wanted, schema=own), undoing, connection, list(undone))
+    backup, problem = _backup(app, database or app.alias(None) or connection.info.dbname, asked, list(undone), ordered[-1])
+    restore = ways.by_restore(connection, backup, problem, list(undone) if asked.tenant else None)
+    found = (reverse, restore)
+    way = _taken(found, asked)
+    others = [schema for schema, books in every.items() if schema not in undone and _has(books, ordered)]
+    putting = _putting(asked, others, hold=asked.hold or app.loaded.settings.rollback.hold)
+    notes = _notes(project, others, putting, undoing)
+    return Plan(connection.info.dbname, tuple(ordered), undone, found, way, putting, tuple(notes))
+
+
+def _chosen(app: App, database: str | None, asked: Asked, own: str, every: Mapping[str, Books]) -> dict[str, Books]:
+    if asked.tenant is not None:
+        schema = patterns.schema_for(app.loaded.database(database).tenant_schemas, asked.tenant)
+        if schema not in every:
+            raise MigrationNotFound(
+                ref=asked.ref, folder=f"schema {schema}", what=f"tracking tables in: {', '.join(every) or 'none'}"
+            )
+        return {schema: every[schema]}
+    if asked.all_tenants:
+        schemas = statuses.schemas_of(app, database, app.info(database), list(every), all_tenants=True)
+        return {schema: every.get(schema) or Books(schema, ()) for schema in schemas}
+    return {own: every.get(own) or Books(own, ())}
+
+
+def _named(asked: Asked, folders: Mapping[str, Migration], chosen: Mapping[str, Books], put_away: Path, where: str) -> str:
+    known = [*folders, *(entry.migration for entry in archive.entries(put_away))]
+    return resolve(asked.ref, known, list(chosen.values()), f"{where} and the books of {', '.join(chosen)}")
+
+
+def _undone(name: str, books: Books, asked: Asked) -> tuple[str, ...]:
+    """What has to be undone in one schema, newest first. Raises Refused where later ones are applied, without cascade."""
+    if books.state(name) not in (State.APPLIED, State.FAILED):
+        return ()
+    later = books.later(name)
+    if later and not asked.cascade:
+        raise Refused(
+            reason=f"later migrations are applied in {books.schema} ({len(later)}): {', '.join(later[-5:])}",
+            hint=f"Newest first: --migration {later[-1]}; or --cascade, which rolls all of them back in order.",
+        )
+    return tuple(_ordered({name, *later}, [books]))
+
+
+def _ordered(names: set[str], books: Sequence[Books]) -> list[str]:
+    """Newest first, by when they were begun."""
+    begun = {name: max(row.started for each in books for row in each.of(name) if row.live) for name in names}
+    return sorted(names, key=lambda name: (begun[name], name), reverse=True)
+
+
+def _nothing(name: str, folders: Mapping[str, Migration], chosen: Mapping[str, Books], put_away: Path) -> Refused:
+    where = ", ".join(chosen)
+    before = archive.entries(put_away, name)
+    if before and name not in folders:
+        return Refused(
+            reason=f"{name} was rolled back or untracked before ({before[0].ended or before[0].begun}): nothing is left to do",
+            hint=f"It lies in {before[0].path}.",
+        )
+    if any(books.state(name) is State.ROLLED_BACK for books in chosen.values()):
+        return Refused(
+            reason=f"{name} is marked as rolled back in {where}: nothing of it is applied",
+            hint="Its folder is applied again by the next deploy; `invoke untrack` puts it away.",
+        )
+    return Refused(
+        reason=f"{name} was never applied in {where}: there is nothing to roll back",
+        hint="`invoke untrack` puts its folder away, so that the next deploy does not apply it.",
+    )
+
+
+def _not_under_way(connection: Connection, name: str, undone: Mapping[str, Sequence[str]], chosen: Mapping[str, Books]) -> None:
+    """Raise Busy while it is being applied: a failed row and a running one are the same but for the lock."""
+    running = any(chosen[schema].state(each) is State.FAILED for schema, names in undone.items() for each in names)
+    who = advisory.holder(connection)
+    if running and who is not None and who.pid != connection.info.backend_pid:
+        raise Busy(what=f"a Prisma migrate command, perhaps {name} itself,", holder=str(who))
+
+
+def _undoing(name: str, folder: Migration | None, books: Sequence[Books]) -> Undoing:
+    if folder is None or folder.sha256 is None:
+        return Undoing(name, None, "its folder is gone")
+    found = files.Migration(name, folder.path / files.FORWARD, folder.path / files.DOWN, folder.path / files.RECORD)
+    rows = [row for each in books for row in each.of(name) if row.live]
+    if any(row.finished is None for row in rows):
+        return Undoing(name, found, "it failed half-way, and its reverse undoes the whole of it")
+    if any(not folder.matches(row.checksum) for row in rows):
+        return Undoing(name, found, "migration.sql was edited since it was applied, so that its reverse is of another script")
+    return Undoing(name, found)
+
+
+def _backup(app: App, alias: str, asked: Asked, schemas: Sequence[str], oldest: str) -> tuple[Backup | None, str]:
+    if asked.backup is not None:
+        return app.repository.find(asked.backup, alias), ""
+    backups, problem = statuses.good_backups(app, alias)
+    found = [statuses.backup_before(backups, schema, oldest) for schema in schemas]
+    if any(each is None for each in found):
+        return None, problem or f"no verified backup is from before {oldest}"
+    return min((each for each in found if each is not None), key=lambda each: each.id), ""
+
+
+def _taken(found: Sequence[Way], asked: Asked) -> Way:
+    if asked.strategy is None:
+        way = ways.best(found)
+        if way is None:
+            reasons = "; ".join(f"{each.strategy}: {each.problem}" for each in found)
+            raise Refused(reason=f"there is no way back: {reasons}", hint="`invoke backup.list` shows what could be restored.")
+        return way
+    way = next(each for each in found if each.strategy == asked.strategy)
+    if way.problem:
+        other = next(each for each in found if each is not way)
+        raise Refused(
+            reason=f"no rollback by {way.strategy}: {way.problem}",
+            hint=f"--strategy {other.strategy} is possible."
+            if other.possible
+            else f"Nor by {other.strategy}: {other.problem}.",
+        )
+    return way
+
+
+def _has(books: Books, names: Sequence[str]) -> bool:
+    return any(books.state(name) in (State.APPLIED, State.FAILED) for name in names)
+
+
+def _putting(asked: Asked, others: Sequence[str], *, hold: bool) -> Putting:
+    """Where other schemas still have it, the folder stays for them, and an applied row here keeps it from running again."""
+    if asked.redo:
+        return Putting(hold=False, folder=False, redo=True)
+    return Putting(hold=hold or bool(others), folder=not others)
+
+
+def _notes(project: Project, others: Sequence[str], putting: Putting, undoing: Sequence[Undoing]) -> list[str]:
+    notes = list(project.notes)
+    if others and not putting.redo:
+        shown = ", ".join(others[:8]) + (", ..." if len(others) > 8 else "")
+        notes.append(
+            f"other schemas still have it ({shown}): the folder stays for them, and a row here keeps it from coming back"
+        )
+    if advisory.disabled():
+        notes.append(f"{advisory.DISABLING} is set here: a Prisma started with it deploys in spite of the lock")
+    if len(undoing) > 1:
+        notes.append(f"{len(undoing)} migrations, newest first")
+    return notes

@@ -1,0 +1,252 @@
+"""Rollback by the reverse, as a procedure: journalled, gone on with after a crash, undone on demand.
+
+Prisma's lock is held from the first look to the end. What was planned and confirmed is what runs: the journal keeps the text
+of the reverse, so that nothing that happens to the folder meanwhile changes it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from naap_ops import clock, files, statuses
+from naap_ops.app import App
+from naap_ops.errors import OpsError, OutOfStep, Partial, ProcedureUnfinished, Refused, StorageError
+from naap_ops.postgres.session import connect
+from naap_ops.prisma import advisory
+from naap_ops.prisma.untrack import reminders
+from naap_ops.prisma.worktree import Worktree
+from naap_ops.procedure import journal as journals
+from naap_ops.procedure.journal import ABORTED, DONE, Journal
+from naap_ops.procedure.perform import abort, perform
+from naap_ops.procedure.step import Step
+from naap_ops.rollback import audit
+from naap_ops.rollback.plan import Asked, Plan, planned
+from naap_ops.rollback.running import Patience
+from naap_ops.rollback.settling import Settling
+from naap_ops.rollback.unit import Ground, Putting, Unit
+from naap_ops.rollback.ways import REVERSE
+
+if TYPE_CHECKING:
+    from naap_ops.postgres.session import Connection
+
+NAME: Final = "rollback"
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is done, as the journal keeps it. ``schemas``: by schema the migrations undone there, newest first."""
+
+    database: str
+    migrations: list[str]
+    schemas: dict[str, list[str]]
+    downs: dict[str, str]
+    putting: dict[str, bool]
+    tidy: list[str]
+    lost: dict[str, int] = field(default_factory=dict)
+    losses: list[str] = field(default_factory=list)
+    statements: int = 0
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What was done. ``untracked``: by schema, the migrations that Prisma has forgotten there."""
+
+    migration: str
+    migrations: list[str]
+    strategy: str
+    statements: int
+    lost: dict[str, int]
+    losses: list[str]
+    seconds: float
+    downtime_seconds: float
+    untracked: dict[str, list[str]]
+    archive: list[str]
+    record: str
+    journal: str
+    steps: list[dict[str, Any]]
+    tenants: dict[str, str] = field(default_factory=dict)
+    commit: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+def rollback(app: App, database: str | None, asked: Asked, seen: Plan) -> Outcome:
+    """Do what ``seen`` says, which must still be what a new look gives.
+
+    Raises what :func:`naap_ops.rollback.plan.plan` raises; OutOfStep when things have changed since; ProcedureUnfinished; Busy;
+    Blocked; Partial when some of several schemas are done; StorageError.
+    """
+    if seen.way.backup is not None:
+        raise Refused(
+            reason=f"the way back is backup {seen.way.backup.id}, which is restored by itself",
+            hint=f"`invoke restore --backup {seen.way.backup.id} --swap`, then `invoke untrack --migration {seen.migration}`.",
+        )
+    if open_ones := unfinished(app, seen.database):
+        raise ProcedureUnfinished(procedure=NAME, ids=", ".join(open_ones))
+    with _locked(app, database) as connection:
+        now = planned(app, database, asked, connection)
+        if (now.migrations, dict(now.schemas), now.way.downs) != (seen.migrations, dict(seen.schemas), seen.way.downs):
+            raise OutOfStep(reason="the books or the reverses have changed since the plan was shown: nothing was done")
+        request = _request(app, now)
+        with Journal.begin(_folder(app), NAME, asdict(request)) as journal:
+            return _carried_out(app, connection, database, journal, request)
+
+
+def resume(app: App, database: str | None, ref: str | None) -> Outcome:
+    """Go on with the unfinished one (``ref``: its id). Raises ProcedureMissing and what :func:`rollback` raises."""
+    with Journal.resume(_folder(app), NAME, ref) as journal, _locked(app, database) as connection:
+        request = _of(journal, connection)
+        journal.note("resume")
+        return _carried_out(app, connection, database, journal, request)
+
+
+def undo(app: App, database: str | None, ref: str | None) -> Outcome:
+    """Undo the unfinished one: what was rolled back is applied again, its rows and its folder are put back."""
+    with Journal.resume(_folder(app), NAME, ref) as journal, _locked(app, database) as connection:
+        request = _of(journal, connection)
+        ground = _ground(app, connection, database, journal)
+        audit.prepare(connection)
+        abort(journal, _steps(ground, request), app.events)
+        return _outcome(app, journal, request, {}, [])
+
+
+def plan_of(app: App, ref: str | None) -> tuple[str, list[str]]:
+    """The database of the unfinished one, and what going on with it, or undoing it, is about."""
+    with Journal.resume(_folder(app), NAME, ref) as journal:
+        request = Request(**journal.request)
+        lines = [f"{journal.id}, begun {journal.events[0]['at']} by {journal.events[0]['user']}@{journal.events[0]['host']}"]
+        lines += [f"{each['name']}: {each['state']}" for each in journal.steps()]
+        lines += [f"the reverse loses {loss}, which applying it again does not bring back" for loss in request.losses]
+        return request.database, lines
+
+
+def unfinished(app: App, database: str) -> list[str]:
+    """Ids of the rollbacks of a database that were begun and have not ended."""
+    return [each.id for each in journals.unfinished(_folder(app), NAME) if each.request.get("database") == database]
+
+
+# --- parts ------------------------------------------------------------------------------------------------------------
+
+
+def _folder(app: App) -> Path:
+    return app.state / "journal"
+
+
+@contextmanager
+def _locked(app: App, database: str | None) -> Iterator[Connection]:
+    """A session that holds Prisma's lock. Raises Busy."""
+    seconds = app.loaded.settings.prisma.lock_timeout.total_seconds()
+    with connect(app.info(database), application_name="naap_ops rollback") as connection, \
+            advisory.migrate_lock(connection, seconds):  # fmt: skip
+        yield connection
+
+
+def _request(app: App, plan: Plan) -> Request:
+    folder = app.project().migrations
+    tree = Worktree.of(folder) if folder.is_dir() else None
+    tidy = [name for name in plan.migrations if tree is not None and tree.tidy(folder / name, app.archive)]
+    return Request(
+        plan.database,
+        list(plan.migrations),
+        {schema: list(names) for schema, names in plan.schemas.items()},
+        dict(plan.way.downs),
+        asdict(plan.putting),
+        tidy,
+        dict(plan.way.lost),
+        list(plan.way.losses),
+        plan.way.statements * len(plan.schemas),
+    )
+
+
+def _of(journal: Journal, connection: Connection) -> Request:
+    request = Request(**journal.request)
+    if connection.info.dbname != request.database:
+        raise OutOfStep(
+            reason=f"{journal.id} is about database {request.database!r}, and this is {connection.info.dbname!r}",
+            hint="Give its --url or --database.",
+        )
+    return request
+
+
+def _ground(app: App, connection: Connection, database: str | None, journal: Journal) -> Ground:
+    chosen = app.loaded.settings.rollback
+    patience = Patience(chosen.lock_timeout.total_seconds(), chosen.attempts)
+    return Ground(connection, app.info(database), journal, statuses.place_of(app), patience, app.events)
+
+
+def _units(ground: Ground, request: Request) -> dict[str, list[Unit]]:
+    putting = Putting(**request.putting)
+    return {
+        schema: [Unit(ground, name, schema, request.downs[name], putting) for name in names]
+        for schema, names in request.schemas.items()
+    }
+
+
+def _steps(ground: Ground, request: Request) -> list[Step]:
+    units = [unit for each in _units(ground, request).values() for unit in each]
+    return [*units, _settling(ground, request)]
+
+
+def _settling(ground: Ground, request: Request) -> Settling:
+    return Settling(ground, request.migrations, request.schemas, Putting(**request.putting), request.tidy)
+
+
+def _carried_out(app: App, connection: Connection, database: str | None, journal: Journal, request: Request) -> Outcome:
+    """Each schema by itself: one that fails neither stops nor hides the others."""
+    ground = _ground(app, connection, database, journal)
+    trouble = audit.prepare(connection)
+    failed: dict[str, OpsError] = {}
+    for schema, units in _units(ground, request).items():
+        try:
+            perform(journal, units, app.events, end=False)
+        except OpsError as error:
+            if len(request.schemas) == 1 or connection.broken:
+                raise
+            failed[schema] = error
+    if failed:
+        done = [{"schema": schema, "migrations": names} for schema, names in request.schemas.items() if schema not in failed]
+        raise Partial(done=done, failed=failed)
+    perform(journal, [_settling(ground, request)], app.events)
+    notes = [*([trouble] if trouble else []), *reminders(ground.place.project, held=request.putting["hold"])]
+    return _outcome(app, journal, request, dict.fromkeys(request.schemas, "done"), notes)
+
+
+def _outcome(app: App, journal: Journal, request: Request, tenants: Mapping[str, str], notes: Sequence[str]) -> Outcome:
+    undone = journal.outcome == ABORTED
+    entries = [journal.facts(f"archive {name}").get("entry") for name in request.migrations]
+    began = clock.parse(journal.events[0]["at"])
+    outcome = Outcome(
+        migration=request.migrations[-1],
+        migrations=request.migrations,
+        strategy=REVERSE,
+        statements=request.statements,
+        lost=request.lost,
+        losses=request.losses,
+        seconds=round((clock.now() - began).total_seconds(), 3),
+        downtime_seconds=0.0,
+        untracked={} if undone or request.putting["hold"] or request.putting["redo"] else request.schemas,
+        archive=[entry for entry in entries if entry and not undone],
+        record=str(app.state / "records" / f"{journal.id}.json"),
+        journal=journal.id,
+        steps=journal.steps(),
+        tenants=dict(tenants) if len(tenants) > 1 else {},
+        commit=list(journal.facts("settle").get("commit", [])),
+        notes=list(notes),
+    )
+    return _recorded(journal, outcome)
+
+
+def _recorded(journal: Journal, outcome: Outcome) -> Outcome:
+    """Keep the outcome on the disk. That it cannot be kept is a note: what was done is done."""
+    path = Path(outcome.record)
+    record = {"id": journal.id, "outcome": journal.outcome or DONE, **journal.events[0], **asdict(outcome)}
+    try:
+        files.make_private_dir(path.parent)
+        files.write_durably(path, (json.dumps(record, indent=1, ensure_ascii=False, default=str) + "\n").encode())
+    except (OSError, StorageError) as error:
+        return replace(outcome, record="", notes=[*outcome.notes, f"no record was written: {error}"])
+    return outcome

@@ -1,0 +1,199 @@
+"""The ways back from a migration, and what each loses: by the reverse, by the backup before it."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+
+import psycopg
+from psycopg import sql
+
+from naap_ops import reverses
+from naap_ops.app import App
+from naap_ops.backup.repository import Backup
+from naap_ops.errors import OpsError
+from naap_ops.reverse import document, files
+from naap_ops.rollback import since
+from naap_ops.wording import count_of
+
+if TYPE_CHECKING:
+    from naap_ops.postgres.session import Connection
+
+REVERSE: Final = "reverse"
+RESTORE: Final = "restore"
+_COUNT_SECONDS: Final = 1.0  # for the plan: what takes longer is estimated
+_LOAD_BYTES_PER_SECOND: Final = 40e6
+_START_SECONDS: Final = 2.0
+
+
+@dataclass(frozen=True)
+class Way:
+    """``problem``: why it cannot be taken, "" if it can. ``lost``: rows by table, as far as they can be counted.
+
+    ``losses``: all that is lost, in words. ``downs``: the reverse by migration. ``seconds``: how long it takes, roughly.
+    """
+
+    strategy: str
+    problem: str = ""
+    lost: Mapping[str, int] = field(default_factory=dict)
+    losses: tuple[str, ...] = ()
+    seconds: float | None = None
+    downs: Mapping[str, str] = field(default_factory=dict)
+    statements: int = 0
+    backup: Backup | None = None
+
+    @property
+    def possible(self) -> bool:
+        return not self.problem
+
+    @property
+    def rows(self) -> int:
+        return sum(self.lost.values())
+
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            "strategy": self.strategy,
+            "possible": self.possible,
+            "problem": self.problem,
+            "lost": dict(self.lost),
+            "losses": list(self.losses),
+            "seconds": self.seconds,
+            "backup": self.backup.id if self.backup else None,
+        }
+
+
+def best(ways: Sequence[Way]) -> Way | None:
+    """The way that loses least: nothing before something, then by rows; among equals the reverse, which nobody notices."""
+    possible = [way for way in ways if way.possible]
+    return min(possible, key=lambda way: (bool(way.losses), way.rows, way.strategy != REVERSE), default=None)
+
+
+# --- by the reverse -------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Undoing:
+    """A migration to undo: its files, None when the folder is gone; ``problem``: why its reverse cannot be used, or ""."""
+
+    name: str
+    files: files.Migration | None
+    problem: str = ""
+
+
+def by_reverse(
+    app: App, wanted: reverses.Wanted, undoing: Sequence[Undoing], connection: Connection, schemas: Sequence[str]
+) -> Way:
+    """``undoing`` newest first. Reverses that are not at hand are made and proved now, which takes a while."""
+    blocked = [f"{each.name}: {each.problem}" for each in undoing if each.problem]
+    if blocked:
+        return Way(REVERSE, "; ".join(blocked))
+    found: dict[str, tuple[str, list[dict[str, Any]]]] = {}
+    try:
+        for each in undoing:
+            assert each.files is not None
+            found[each.name] = at_hand(each.files) or _made(app, wanted, each.files)
+    except OpsError as error:
+        return Way(REVERSE, error.text)
+    lost, losses = _losses(connection, [loss for _, known in found.values() for loss in known], wanted.schema, schemas)
+    downs = {name: text for name, (text, _) in found.items()}
+    statements = sum(_statements(text) for text in downs.values())
+    return Way(REVERSE, "", lost, tuple(losses), round(_START_SECONDS, 1), downs, statements)
+
+
+def at_hand(migration: files.Migration) -> tuple[str, list[dict[str, Any]]] | None:
+    """The reverse that lies beside it, proved as it is for the script as it is, and its losses. None without one."""
+    try:
+        data = migration.down.read_bytes()
+        text = data.decode()
+    except (OSError, UnicodeDecodeError):
+        return None
+    known = migration.known()
+    script = hashlib.sha256(migration.read()).hexdigest()
+    proved = document.status_of(text) == ("proved", script) and known.get("down_sha256") == hashlib.sha256(data).hexdigest()
+    return (text, list(known.get("losses", []))) if proved else None
+
+
+def _made(app: App, wanted: reverses.Wanted, migration: files.Migration) -> tuple[str, list[dict[str, Any]]]:
+    """A reverse made and proved now, and written nowhere. Raises what making it raises, ReverseRefused, ProofFailed."""
+    from naap_ops.errors import ProofFailed, ReverseRefused
+
+    app.events.emit("rollback.step", name="prove", text=f"{migration.name} has no proved reverse at hand: making one")
+    all_of = files.in_folder(migration.path.parent.parent)
+    made = reverses.one(app, wanted, migration, all_of, reverses.live(app, wanted))
+    if made.reverse.status != "proved":
+        kind = ReverseRefused if made.exit_code == reverses.REFUSED else ProofFailed
+        raise kind(reason=f"{migration.name} has no proved reverse: {made.reverse.reason.splitlines()[0]}")
+    return made.reverse.text, made.reverse.losses
+
+
+def _statements(text: str) -> int:
+    from naap_ops.reverse.script import parse
+
+    return sum(
+        each.tag not in ("SET", "DO")
+        for part in document.segments(text)
+        for each in parse(part.sql.encode(), name="").statements
+    )
+
+
+def _losses(
+    connection: Connection, losses: Sequence[Mapping[str, Any]], own: str | None, schemas: Sequence[str]
+) -> tuple[dict[str, int], list[str]]:
+    """Rows by table, and sentences. Values of a column count the rows that have one; what the forward took is not counted here:
+    it is no longer there."""
+    deadline = time.monotonic() + _COUNT_SECONDS
+    lost: dict[str, int] = {}
+    said: list[str] = []
+    for loss in losses:
+        count = 0
+        words = str(loss["object"]).split(".") if loss.get("object") else []
+        column = bool(words) and loss["loss"] == "values" and len(words) == 3
+        for schema in schemas if words and words[0] == own else [words[0]] if words else []:
+            rows = _count(connection, [schema, *words[1:]], column=column, until=deadline) if loss.get("since") else None
+            if rows:
+                lost[f"{schema}.{words[1]}"] = max(lost.get(f"{schema}.{words[1]}", 0), rows)
+                count += rows
+        if loss.get("since") and words and count == 0 and loss["loss"] in ("rows", "values"):
+            continue  # what would be lost is not there
+        what = f" ({count_of(count, 'row')})" if count else ""
+        said.append(f"{loss['loss']} of {loss['object'] or 'the database'}{what}: {loss['reason']}")
+    return lost, list(dict.fromkeys(said))
+
+
+def _count(connection: Connection, words: Sequence[str], *, column: bool, until: float) -> int | None:
+    """Rows of a table, or those with a value in a column; None where that is not known in time."""
+    table = sql.Identifier(*words[:2])
+    what = sql.SQL("count({})").format(sql.Identifier(words[2])) if column else sql.SQL("count(*)")
+    left = max(1, int((until - time.monotonic()) * 1000))
+    with suppress(psycopg.errors.QueryCanceled, psycopg.errors.InsufficientPrivilege, psycopg.errors.UndefinedTable,
+                  psycopg.errors.UndefinedColumn), connection.transaction():  # fmt: skip
+        connection.execute(f"set local statement_timeout = {left}".encode())
+        row = connection.execute(sql.SQL("select {} from {}").format(what, table)).fetchone()
+        return int(row[0]) if row else None
+    row = connection.execute(
+        "select n_live_tup from pg_catalog.pg_stat_user_tables where schemaname = %s and relname = %s", list(words[:2])
+    ).fetchone()
+    return int(row[0]) if row else None
+
+
+# --- by the backup ----------------------------------------------------------------------------------------------------
+
+
+def by_restore(connection: Connection, backup: Backup | None, problem: str, schemas: Sequence[str] | None) -> Way:
+    """``schemas``: only those are restored, None: the whole database."""
+    if backup is None:
+        return Way(RESTORE, problem or "no verified backup is from before it")
+    written = since.written_since(connection, backup.sound, schemas=schemas, seconds=_COUNT_SECONDS)
+    size = float(backup.sound.database.get("bytes") or 0)
+    return Way(
+        RESTORE,
+        "",
+        since.as_json(written),
+        tuple(since.told(written)),
+        round(_START_SECONDS + size / _LOAD_BYTES_PER_SECOND, 1),
+        backup=backup,
+    )

@@ -1,0 +1,137 @@
+"""`invoke rollback`: back from a migration, with Prisma's books kept right."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, Any
+
+from naap_ops.tasks.command import Call, command
+
+if TYPE_CHECKING:
+    from naap_ops.rollback.plan import Asked, Plan
+    from naap_ops.rollback.rollback import Outcome
+
+
+@command(
+    migration="which: its name, a unique beginning or part of it, latest, or failed",
+    strategy="reverse or restore; by default the way that loses least",
+    cascade="later migrations too, newest first",
+    tenant="in this tenant's schema only (setting tenant_schemas)",
+    all_tenants="in the schema of every tenant, one after the other",
+    hold="keep an applied row, while images out there still carry the folder (setting rollback.hold)",
+    keep_folder="leave the folder, mark the rows as rolled back: the next deploy runs the mended script",
+    backup="restore this backup instead of the newest one from before the migration",
+    resume="go on with one that was interrupted",
+    abort="undo one that was interrupted: what was rolled back is applied again",
+    id="with --resume or --abort: which, where several are unfinished",
+    project="the folder in which `npx prisma` is run (setting prisma.root; else it is looked for)",
+    dry_run="show the ways back and what each loses, touch nothing",
+)
+def rollback(
+    call: Call,
+    migration: str | None = None,
+    strategy: str | None = None,
+    cascade: bool = False,
+    tenant: str | None = None,
+    all_tenants: bool = False,
+    hold: bool = False,
+    keep_folder: bool = False,
+    backup: str | None = None,
+    resume: bool = False,
+    abort: bool = False,
+    id: str | None = None,
+    project: str | None = None,
+    dry_run: bool = False,
+) -> dict[str, Any]:
+    """
+    Undo a migration by its proved reverse, or by the backup before it, and have Prisma forget it.
+
+    Shows both ways and what each loses, takes the one that loses least, and asks for the database's name. The reverse, the rows
+    in Prisma's books and the audit row are one transaction. Interrupted, it is gone on with by --resume.
+
+    Example: invoke rollback --migration 20261101120000_add_wallet
+    """
+    from naap_ops.errors import UsageError
+    from naap_ops.rollback import rollback as procedure
+    from naap_ops.rollback.plan import Asked
+
+    call.override(prisma__root=project)
+    if resume or abort:
+        if (resume and abort) or migration:
+            raise UsageError(detail="--resume or --abort, alone: what they are about is known")
+        return _gone_on(call, id, abort=abort, dry_run=dry_run)
+    if not migration:
+        raise UsageError(detail="which migration? --migration NAME, latest or failed; or --resume, or --abort")
+    if tenant and all_tenants:
+        raise UsageError(detail="--tenant or --all-tenants, not both")
+    if hold and keep_folder:
+        raise UsageError(detail="--hold keeps a row for a folder that goes, --keep-folder keeps the folder: give one of them")
+    if strategy not in (None, "reverse", "restore"):
+        raise UsageError(detail=f"--strategy is reverse or restore, not {strategy!r}")
+    asked = Asked(migration, strategy, cascade, tenant, all_tenants, hold, keep_folder, backup)
+    plan = _planned(call, asked)
+    if dry_run:
+        call.say("\n".join([f"rollback of {plan.migration} in {plan.database}:", *plan.lines()]))
+        return _as_dict(plan)
+    call.confirm_name(f"rolling back {plan.migration} in {plan.database!r}", plan.database, plan.lines())
+    call.begin("rollback")
+    call.tell_steps(*(f"{name} in {schema}" for schema, names in plan.schemas.items() for name in names), "settle", "wait")
+    asked = dataclasses.replace(asked, ref=plan.migration, strategy=plan.way.strategy)
+    return _told(call, procedure.rollback(call.app, call.database, asked, plan))
+
+
+def _planned(call: Call, asked: Asked) -> Plan:
+    from naap_ops.rollback.plan import plan
+
+    call.tell_steps("prove")
+    return plan(call.app, call.database, asked)
+
+
+def _gone_on(call: Call, ref: str | None, *, abort: bool, dry_run: bool) -> dict[str, Any]:
+    from naap_ops.rollback import rollback as procedure
+
+    database, lines = procedure.plan_of(call.app, ref)
+    what = "undo" if abort else "go on with"
+    if dry_run:
+        call.say("\n".join([f"{what} the rollback in {database}:", *lines]))
+        return {"dry_run": True, "database": database, "plan": lines}
+    call.confirm_name(f"to {what} the rollback in {database!r}", database, lines)
+    call.begin("rollback")
+    done = (procedure.undo if abort else procedure.resume)(call.app, call.database, ref)
+    if not abort:
+        return _told(call, done)
+    call.say(f"undone: {', '.join(done.migrations)} applied as before, with the folder and its rows")
+    return dataclasses.asdict(done)
+
+
+def _as_dict(plan: Plan) -> dict[str, Any]:
+    return {
+        "dry_run": True,
+        "database": plan.database,
+        "migration": plan.migration,
+        "migrations": list(plan.migrations),
+        "schemas": {schema: list(names) for schema, names in plan.schemas.items()},
+        "strategy": plan.way.strategy,
+        "statements": plan.way.statements,
+        "lost": dict(plan.way.lost),
+        "ways": [way.as_dict() for way in plan.ways],
+        "plan": plan.lines(),
+    }
+
+
+def _told(call: Call, outcome: Outcome) -> dict[str, Any]:
+    for name in outcome.migrations:
+        call.say(f"{name} is rolled back by {outcome.strategy}")
+    for schema, state in outcome.tenants.items():
+        call.say(f"  {schema}: {state}")
+    for loss in outcome.losses:
+        call.say(f"lost: {loss}")
+    for path in outcome.archive:
+        call.say(f"its folder and its rows are kept in {path}")
+    for line in outcome.commit:
+        call.say(f"commit it: {line}")
+    for note in outcome.notes:
+        call.say(f"note: {note}")
+    if outcome.record:
+        call.say(f"record: {outcome.record}")
+    return dataclasses.asdict(outcome)

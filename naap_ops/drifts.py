@@ -215,7 +215,7 @@ def _case(ground: Ground, connection: Connection, there: Live, history: History,
         notes.append("extensions and the like, which belong to the whole database: only those that the migrations make")
     if not beside:
         notes.append("owners and privileges were left out: the shadow is not on the live server")
-    notes += _left_out(connection, outside)
+    notes += [*_orders(expected, live), *_left_out(connection, outside)]
     return Case(there, schema, live, expected, wanted, within, as_expected, role, notes=(*_notes(history), *notes))
 
 
@@ -246,21 +246,23 @@ def _dumped(ground: Ground) -> str:
 
 
 def _told(app: App, case: Case, asked: Asked) -> Found:
-    """What differs for good, and the SQL. A copy of the expected state tells what a dump alone makes look different."""
-    with mending.copy(app, case) as copied:
-        expected = case.expected
-        if copied.catalog is not None:
-            expected = scope.settled(expected, case.live, copied.catalog)
-        found = drift(case.live, expected)
-        notes = (*case.notes, *_orders(expected, case.live))
+    """What differs for good, and the SQL. A copy of either state tells what a dump alone makes look different."""
+    with contextlib.ExitStack() as stack:
+        expected = stack.enter_context(mending.copy_of_expected(app, case))
+        if expected.catalog is not None:
+            case = replace(case, expected=scope.settled(case.expected, case.live, expected.catalog))
+        found, live = drift(case.live, case.expected), mending.Copy()
+        if found and (asked.sql or any(each.what == "changed" for each in found)):
+            live = stack.enter_context(mending.copy_of_live(app, case))
+        if live.catalog is not None:
+            case = replace(case, live=scope.settled(case.live, case.expected, live.catalog))
+            found = drift(case.live, case.expected)
         if not found:
-            return Found(case.schema, NONE, notes=notes)
-        case = replace(case, expected=expected)
-        database = mending.to_database(app, case, copied) if asked.sql else None
-    ways = None
-    if database is not None:
-        ways = mending.Ways(mending.to_migrations(app, case), database)
-    return Found(case.schema, DRIFT, tuple(found), notes=notes, ways=ways)
+            return Found(case.schema, NONE, notes=case.notes)
+        if not asked.sql:
+            return Found(case.schema, DRIFT, tuple(found), notes=case.notes)
+        both = mending.Ways(mending.to_migrations(app, case, live, expected), mending.to_database(app, case, live, expected))
+    return Found(case.schema, DRIFT, tuple(found), notes=case.notes, ways=both)
 
 
 def _orders(expected: Catalog, live: Catalog) -> Iterator[str]:

@@ -12,8 +12,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
-from psycopg import Error
-
 from naap_ops import clock, reverses, ways
 from naap_ops.app import App
 from naap_ops.errors import OpsError, ReverseRefused
@@ -29,7 +27,6 @@ from naap_ops.reverse.script import parse
 from naap_ops.reverses import Live
 
 _NO_COPY = "there was no copy of what the migrations give to try it on"
-_RUN = ": run after the migrations it gives that schema, object by object"
 _ROUTINES = tuple(f"CREATE {more}{what} " for more in ("", "OR REPLACE ") for what in ("FUNCTION", "PROCEDURE"))
 
 
@@ -88,46 +85,71 @@ class Ways:
 
 @dataclass(frozen=True)
 class Copy:
-    """A database in the expected state, made from a dump. Both None: there is none."""
+    """A database in one of the two states, made from a dump. ``cannot``: why there is none."""
 
     connection: Connection | None = None
     catalog: Catalog | None = None
+    cannot: str = ""
 
 
 @contextlib.contextmanager
-def copy(app: App, case: Case) -> Iterator[Copy]:
+def copy_of_expected(app: App, case: Case) -> Iterator[Copy]:
     """The expected state once more, as a dump brings it."""
     if not case.dumped:
-        yield Copy()
+        yield Copy(cannot=_NO_COPY)
         return
-    target = case.there.target
-    with connect(target.info) as connection:
+    with connect(case.there.target.info) as connection:
         roles = needed_roles(connection)
     wanted = sorted(row.name for row in case.expected.rows["extension"].values() if row.name != "plpgsql")
+    source = ways.Source(case.there.target, lambda **_: case.dumped, wanted, roles)
+    with _loaded(app, case, source, case.as_expected) as made:
+        yield made
+
+
+@contextlib.contextmanager
+def copy_of_live(app: App, case: Case) -> Iterator[Copy]:
+    """The live schema once more, as a dump brings it."""
+    with _loaded(app, case, ways.source(case.there.target), case.as_live) as made:
+        yield made
+
+
+@contextlib.contextmanager
+def _loaded(app: App, case: Case, source: ways.Source, look: scope.Look) -> Iterator[Copy]:
     with contextlib.ExitStack() as stack:
-        place = stack.enter_context(app.shadow(target, like=target.info.dbname))
+        place = stack.enter_context(app.shadow(source.target, like=source.target.info.dbname))
         try:
-            source = starting.fill(place.info, lambda **_: case.dumped, wanted, roles if place.kind == "embedded" else [])
-        except ReverseRefused:
-            yield Copy()
+            roles = source.roles if place.kind == "embedded" else []
+            lacking, notes = starting.fill(place.info, source.dump, source.extensions, roles)
+        except ReverseRefused as failure:
+            yield Copy(cannot=failure.text)
             return
-        if any(source):
-            yield Copy()
+        if lacking or notes:
+            yield Copy(cannot="; ".join(notes or [f"no extension {', '.join(lacking)}"]))
             return
         own = stack.enter_context(contextlib.closing(shadows.session(place.info, case.schema)))
-        yield Copy(own, case.as_expected(snapshot(own, schema=case.schema, only=case.only)))
+        yield Copy(own, look(snapshot(own, schema=case.schema, only=case.only)))
 
 
 # --- to what the migrations say -------------------------------------------------------------------------------------
 
 
-def to_migrations(app: App, case: Case) -> Way:
-    """What the live database lacks or has too much of, changed there."""
+def to_migrations(app: App, case: Case, live: Copy, expected: Copy) -> Way:
+    """What the live database lacks or has too much of, changed there. Uses up the copy ``live``."""
     before = replace(case.expected, user=case.live.user)
 
     def attempt(text: str) -> ways.Tried:
-        source = ways.source(case.there.target)
-        return ways.tried(app, source, case.live, case.expected, ways.guarded(text), look=case.as_live, only=case.only)
+        if live.connection is None or live.catalog is None:
+            return ways.Tried(cannot=live.cannot)
+        return ways.tried_on(
+            live.connection,
+            live.catalog,
+            case.live,
+            case.expected,
+            ways.guarded(text),
+            look=case.as_live,
+            only=case.only,
+            again=expected.catalog,
+        )
 
     made = ways.back(
         before,
@@ -165,8 +187,8 @@ def _losses(planned: Plan) -> tuple[str, ...]:
 # --- to what the database is ----------------------------------------------------------------------------------------
 
 
-def to_database(app: App, case: Case, copied: Copy) -> Way:
-    """What a migration would have to hold. The copy is not of the expected state any more afterwards."""
+def to_database(app: App, case: Case, live: Copy, expected: Copy) -> Way:
+    """What a migration would have to hold. Uses up the copy ``expected``."""
     goal = replace(case.live, user=case.role if case.live.user else "")
     planned = _all_of_it(
         diff.reverse(goal, case.expected, reverses.sql(app, case.schema), name=f"the migrations of {case.name}")
@@ -176,7 +198,7 @@ def to_database(app: App, case: Case, copied: Copy) -> Way:
         reason = "\n".join(each.reason for each in planned.refusals)
         return Way(_migration(case, planned, "refused", reason, losses), "refused", reason, losses)
     text = _migration(case, planned, "proved", "", losses)
-    outcome = _tried(case, copied, text)
+    outcome = _tried(case, live, expected, text)
     if outcome.failures:
         reason = "its proof failed:\n" + "\n".join(outcome.failures)
         return Way(_migration(case, planned, "refused", reason, losses), "refused", reason, losses)
@@ -185,19 +207,28 @@ def to_database(app: App, case: Case, copied: Copy) -> Way:
     return Way(text, "proved", "", losses)
 
 
-def _tried(case: Case, copied: Copy, text: str) -> ways.Tried:
+def _tried(case: Case, live: Copy, expected: Copy, text: str) -> ways.Tried:
     """Run it as Prisma runs a migration, and compare."""
-    if copied.connection is None or copied.catalog is None:
-        return ways.Tried(cannot=_NO_COPY)
+    connection, loaded = expected.connection, expected.catalog
+    if connection is None or loaded is None:
+        return ways.Tried(cannot=expected.cannot)
+
+    def run(connection: Connection) -> None:
+        replay(connection, parse(text.encode(), name="migration.sql"), loaded, steps=False, look=False)
+
     try:
-        script = parse(text.encode(), name="migration.sql")
-        replay(copied.connection, script, copied.catalog, steps=False, look=False)
-        after = case.as_expected(snapshot(copied.connection, schema=case.schema, only=case.only))
-    except OpsError as failure:
+        return ways.tried_on(
+            connection,
+            loaded,
+            case.expected,
+            case.live,
+            run,
+            look=case.as_expected,
+            only=case.only,
+            again=live.catalog,
+        )
+    except OpsError as failure:  # a statement that does not run
         return ways.Tried((failure.text,))
-    except Error as error:
-        return ways.Tried((str(error),))
-    return ways.Tried(ways.left(case.expected, case.live, copied.catalog, after))
 
 
 def _migration(case: Case, planned: Plan, status: str, reason: str, losses: tuple[str, ...]) -> str:

@@ -23,6 +23,7 @@ from naap_ops.reverse.guards import guards
 from naap_ops.reverse.make import Reverse
 from naap_ops.reverse.proof import Proof
 from naap_ops.reverse.render import Sql
+from naap_ops.reverse.scope import settled
 
 if TYPE_CHECKING:
     from naap_ops.reverse.model import Plan
@@ -120,9 +121,8 @@ def tried(
     run: Callable[[Connection], None],
     *,
     look: Look = lambda catalog: catalog,
-    only: Collection[str] | None = None,
 ) -> Tried:
-    """Load the source, which is the state ``start``; run; compare with ``goal``. ``look`` and ``only``: as both were seen."""
+    """Load the source, which is the state ``start``; run; compare with ``goal``. ``look``: as both were seen."""
     try:
         with app.shadow(source.target, like=source.target.info.dbname) as place:
             roles = source.roles if place.kind == "embedded" else []
@@ -130,14 +130,31 @@ def tried(
             if lacking or notes:
                 return Tried(cannot="; ".join(notes or [f"no extension {', '.join(lacking)}"]))
             with closing(shadows.session(place.info, goal.schema)) as connection:
-                loaded = look(snapshot(connection, schema=goal.schema, only=only))
-                try:
-                    run(connection)
-                except psycopg.Error as error:
-                    return Tried((str(error.diag.message_primary or error),))
-                return Tried(left(start, goal, loaded, look(snapshot(connection, schema=goal.schema, only=only))))
+                loaded = look(snapshot(connection, schema=goal.schema))
+                return tried_on(connection, loaded, start, goal, run, look=look)
     except ReverseRefused as failure:  # of loading, or of a statement that stands for the run
         return Tried(cannot=failure.text)
+
+
+def tried_on(
+    connection: Connection,
+    loaded: Catalog,
+    start: Catalog,
+    goal: Catalog,
+    run: Callable[[Connection], None],
+    *,
+    look: Look = lambda catalog: catalog,
+    only: Collection[str] | None = None,
+    again: Catalog | None = None,
+) -> Tried:
+    """Run on a copy that is there and ``loaded``; compare with ``goal``. ``again``: the goal as a dump brings it, so that what
+    is made anew from the server's own words for it counts as the same."""
+    try:
+        run(connection)
+    except psycopg.Error as error:
+        return Tried((str(error.diag.message_primary or error),))
+    after = look(snapshot(connection, schema=goal.schema, only=only))
+    return Tried(left(start, goal if again is None else settled(goal, after, again), loaded, after))
 
 
 def left(start: Catalog, goal: Catalog, loaded: Catalog, after: Catalog) -> tuple[str, ...]:

@@ -57,12 +57,11 @@ def facts(report: Report) -> dict[str, Any]:
     """The JSON form: of a single schema its own facts; of several, what drifted in any of them, and each under ``schemas``."""
     each = [found.as_dict() for found in report.schemas]
     one = each[0] if len(each) == 1 else None
-    states = [found.state for found in report.schemas]
     return {
         "database": report.database,
         "folder": report.folder,
         "in_step": report.in_step,
-        "state": next((state for state in ("unknown", "drift") if state in states), "none"),
+        "state": state_of(report),
         "drift": drift_of(report),
         "reason": one["reason"] if one else "",
         "notes": one["notes"] if one else [],
@@ -70,6 +69,12 @@ def facts(report: Report) -> dict[str, Any]:
         "to_database": one["to_database"] if one else None,
         "schemas": each,
     }
+
+
+def state_of(report: Report) -> str:
+    """The worst of all schemas: ``unknown``, ``drift`` or ``none``."""
+    states = [found.state for found in report.schemas]
+    return next((state for state in ("unknown", "drift") if state in states), "none")
 
 
 def drift_of(report: Report) -> list[dict[str, str]]:

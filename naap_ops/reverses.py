@@ -234,6 +234,10 @@ def _fill(app: App, place: ShadowPlace, there: Live | None, begin: Start) -> tup
         wanted, roles = [each["name"] for each in manifest.extensions], manifest.roles
         dump = partial(structure.script, begin.backup, app.readers(manifest))
     else:
+        if there is not None and place.kind == "embedded":
+            with connect(there.target.info) as connection:
+                roles = needed_roles(connection)
+            starting.lend(place.info, roles)
         return [], []
     return starting.fill(place.info, dump, wanted, roles if place.kind == "embedded" else [])
 

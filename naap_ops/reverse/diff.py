@@ -99,6 +99,8 @@ class _Rekeying:
     def _match(self) -> None:
         """Same names first; then those go that hang on something which is not the same, until no more go."""
         same = {name: self._same_names(name) for name in KINDS}
+        for name in ("constraint", "index"):
+            same[name] |= self._same_but_for_the_name(name, same[name])
         while sum(self._loosened(same, name, matches) for name, matches in same.items()):
             pass  # all kinds in each round
         for name in KINDS:
@@ -114,6 +116,21 @@ class _Rekeying:
             old = there.get(kind.identify(row))
             if old is not None and _alterable(name, old, row):
                 found[row.key] = old.key
+        return found
+
+    def _same_but_for_the_name(self, name: str, matches: dict[int, int]) -> dict[int, int]:
+        """Parts of a table hold nothing of their own: one that went while its like came was renamed, to the same effect, and
+        what hangs on it (a foreign key on a key's index) does not stand in the way of that."""
+        taken = set(matches.values())
+        free: dict[object, list[int]] = {}
+        for old in sorted(self.before.rows[name].values(), key=lambda each: each.name):
+            if old.key not in taken:
+                free.setdefault(_nameless(name, old), []).append(old.key)
+        found = {}
+        for row in sorted(self.after.rows[name].values(), key=lambda each: each.name):
+            like = free.get(_nameless(name, row)) if row.key not in matches else None
+            if like:
+                found[row.key] = like.pop(0)
         return found
 
     def _loosened(self, same: dict[str, dict[int, int]], name: str, matches: dict[int, int]) -> bool:
@@ -242,6 +259,16 @@ def _alterable(name: str, old: Any, row: Any) -> bool:
     if name == "routine":  # neither its result nor the names of its arguments can be replaced
         return bool(old.definition.partition(" LANGUAGE ")[0] == row.definition.partition(" LANGUAGE ")[0])
     return True
+
+
+def _nameless(name: str, row: Any) -> object:
+    """All that makes a constraint or an index what it is, but its name."""
+    definition = row.definition
+    if name == "index":
+        for spelled in (row.name, quoted(row.name)):
+            definition = definition.replace(f" INDEX {spelled} ON ", " INDEX ON ", 1)
+        return row.schema, row.table, definition, row.constraint
+    return row.schema, row.table, definition, row.type
 
 
 # --- what may have been a rename ------------------------------------------------------------------------------------

@@ -58,8 +58,7 @@ def fill(info: ConnInfo, dump: Dump, wanted: Sequence[str], roles: Sequence[str]
     """
     with connect(info) as connection:
         lacking = unavailable(connection, list(wanted))
-        for role in missing_roles(connection, list(roles)):
-            connection.execute(sql.SQL("create role {}").format(sql.Identifier(role)))
+    lend(info, roles)
     if lacking:
         left = load(info, dump(full=True), tolerant=True)
         shown = ", ".join(left[:_SHOWN]) + (f" and {len(left) - _SHOWN} more" if len(left) > _SHOWN else "")
@@ -75,6 +74,13 @@ def fill(info: ConnInfo, dump: Dump, wanted: Sequence[str], roles: Sequence[str]
     except psycopg.Error as error:
         raise _unloadable(error) from error
     return [], []
+
+
+def lend(info: ConnInfo, roles: Sequence[str]) -> None:
+    """Have a server of our own know these roles, so that what names them runs there."""
+    with connect(info) as connection:
+        for role in missing_roles(connection, list(roles)):
+            connection.execute(sql.SQL("create role {}").format(sql.Identifier(role)))
 
 
 def _unloadable(error: psycopg.Error) -> ReverseRefused:

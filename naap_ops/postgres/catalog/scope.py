@@ -3,10 +3,20 @@ schema."""
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 OWN_SCHEMA = "naap_ops"
 
 # For a namespace joined as n.
 SCHEMAS = f"n.nspname <> 'information_schema' and n.nspname !~ '^pg_' and n.nspname <> '{OWN_SCHEMA}'"
+
+
+def narrowed(query: str, only: Collection[str] | None) -> str:
+    """A kind's query, of these schemas alone; None: of all."""
+    if only is None:
+        return query
+    names = ", ".join("E'" + name.replace("\\", "\\\\").replace("'", "''") + "'" for name in sorted(only))
+    return query.replace(SCHEMAS, f"{SCHEMAS} and n.nspname in ({names or 'null'})")
 
 
 def not_member(catalog: str, oid: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import TYPE_CHECKING
 
 from naap_ops.postgres.catalog import (
@@ -26,6 +27,7 @@ from naap_ops.postgres.catalog import (
     view,
 )
 from naap_ops.postgres.catalog.model import Catalog, Kind
+from naap_ops.postgres.catalog.scope import narrowed
 
 if TYPE_CHECKING:
     from psycopg import Connection
@@ -56,11 +58,12 @@ KINDS: dict[str, Kind] = {
 }
 
 
-def snapshot(connection: Connection, *, schema: str = "public") -> Catalog:
+def snapshot(connection: Connection, *, schema: str = "public", only: Collection[str] | None = None) -> Catalog:
     """Every object of the database as this session sees it, uncommitted changes included.
 
-    ``schema``: unqualified names in what is read mean this one (Prisma's ``?schema=``); everything else is qualified. The
-    session's search_path is put back. One exchange with the server, whatever the number of objects.
+    ``schema``: unqualified names in what is read mean this one (Prisma's ``?schema=``); everything else is qualified. ``only``:
+    of what lies in schemas, that of these. The session's search_path is put back. One exchange with the server, whatever the
+    number of objects.
     """
     major = connection.info.server_version // 10_000
     rows = {}
@@ -70,7 +73,10 @@ def snapshot(connection: Connection, *, schema: str = "public") -> Catalog:
             " set_config('search_path', %s, false), set_config('jit', 'off', false)",
             (_quoted(schema),),
         )
-        cursors = {name: connection.execute(kind.query(major).encode(), prepare=True) for name, kind in KINDS.items()}
+        cursors = {
+            name: connection.execute(narrowed(kind.query(major), only).encode(), prepare=only is None)
+            for name, kind in KINDS.items()
+        }
         connection.execute("select set_config('search_path', current_setting('naap_ops.search_path'), false)")
         for name, kind in KINDS.items():
             rows[name] = {row[0]: row for row in map(kind.row, cursors[name].fetchall())}

@@ -8,7 +8,7 @@ from naap_ops.postgres.conninfo import ConnInfo
 from naap_ops.postgres.session import connect
 from naap_ops.prisma import tracking
 from naap_ops.prisma.migrations import migrations
-from tests.integration.prisma.conftest import INIT, PROFILE, TABLE, WALLET, Site
+from tests.integration.prisma.conftest import INIT, PROFILE, SCRIPTS, TABLE, WALLET, Site
 
 
 def book(site: Site, name: str, **columns: str) -> None:
@@ -46,7 +46,24 @@ def test_every_state(site: Site) -> None:
         "20260401000000_next": "pending",
     }
     assert done.json["drift"] == []
-    assert "drift was not looked for" in done.json["notes"]
+    assert done.json["drift_state"] is None
+    assert "drift was not looked for: --drift" in done.json["notes"]
+
+
+def test_drift_is_looked_for_when_asked(site: Site) -> None:
+    site.sql(TABLE.format("public"))
+    for name, script in SCRIPTS.items():
+        site.sql(script)
+        book(site, name)
+    done = site.run("status", "--drift", "--json")
+    assert (done.code, done.json["drift_state"], done.json["drift"]) == (0, "none", [])
+    assert not any("not looked for" in note for note in done.json["notes"])
+    site.sql('alter table "Wallet" add column extra int')
+    assert site.run("status").code == 0
+    done = site.run("status", "--drift", "--json")
+    assert (done.code, done.json["in_step"], done.json["drift_state"]) == (23, False, "drift")
+    assert [each["name"] for each in done.json["drift"]] == ["public.Wallet.extra"]
+    assert "column public.Wallet.extra: extra: integer" in site.run("status", "--drift").out
 
 
 def test_without_a_tracking_table_all_is_pending(site: Site) -> None:

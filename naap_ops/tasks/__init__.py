@@ -4,13 +4,28 @@ from __future__ import annotations
 
 from invoke.collection import Collection
 
-from naap_ops.tasks import backup, check, config, demo, drill, lint, restore, reverse, schedule, snapshot, status, untrack
+from naap_ops.tasks import (
+    backup,
+    check,
+    config,
+    demo,
+    drill,
+    emergency,
+    lint,
+    restore,
+    reverse,
+    schedule,
+    snapshot,
+    status,
+    untrack,
+)
 
 ns = Collection(
     check.check,
     config.config,
     demo.demo,
     drill.drill,
+    emergency.emergency,
     lint.lint,
     snapshot.snapshot,
     status.status,

@@ -1,7 +1,7 @@
 """The steps of a rollback by restore: the backup is loaded beside the live database, the folders go, then both change places.
 
-The folder goes before the swap, since a folder that is there while its row is not is applied again by the next deploy. The books
-of the new database are put right while nobody can see it, so that at no instant the live database has wrong ones.
+The folder goes before the swap, since a folder that is there while its row is not is applied again by the next deploy. The
+books of the new database are put right while nobody can see it, so that at no instant the live database has wrong ones.
 """
 
 from __future__ import annotations

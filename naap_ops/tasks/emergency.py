@@ -152,9 +152,8 @@ def _tell(call: Call, outcome: Outcome) -> dict[str, Any]:
     if outcome.outcome == "aborted":
         call.say(f"undone: {outcome.database} is as before, {names} applied")
     else:
-        call.say(
-            f"{names} taken back by backup {outcome.backup}, {outcome.seconds:.1f} s, downtime {outcome.downtime_seconds:.2f} s"
-        )
+        took = f"{outcome.seconds:.1f} s, downtime {outcome.downtime_seconds:.2f} s"
+        call.say(f"{names} taken back by backup {outcome.backup}, {took}")
         for table, rows in outcome.lost.items():
             call.say(f"lost: {table}: {'' if outcome.exact else 'about '}{rows:,} rows written since the backup")
         if outcome.status:

@@ -65,6 +65,11 @@ class _Moments:
     done: float = 0.0
     given_up: threading.Event = field(default_factory=threading.Event)
 
+    @property
+    def down(self) -> float:
+        """From when on nobody got in. A lock that was seen only after the commit says nothing about when it was granted."""
+        return self.asked if self.locked is None or self.locked > self.done else self.locked
+
 
 @dataclass(frozen=True)
 class _Names:
@@ -128,7 +133,7 @@ def rename_swap(
             if not (renamer.broken and _took_effect(info, names)):
                 raise _explained(names, error, info) from None
             moments.done = time.monotonic()
-        return moments.done - (moments.locked or moments.asked)
+        return moments.done - moments.down
 
 
 # --- before -----------------------------------------------------------------------------------------------------------

@@ -30,10 +30,14 @@ _TO_STDERR = ("/bin/sh", "-c", 'exec "$@" 1>&2', "sh")
 
 @dataclass(frozen=True)
 class Operator:
-    """Who is at the other end. ``tell`` shows a line; ``ask`` has something done by hand and waits; None: nobody is there."""
+    """Who is at the other end. ``tell`` shows a line; ``ask`` has something done by hand and waits; None: nobody is there.
+
+    ``left``: what nobody can be asked for is left to them, by their own word.
+    """
 
     tell: Callable[[str], None]
     ask: Callable[[str], None] | None = None
+    left: bool = False
 
 
 @dataclass(frozen=True)

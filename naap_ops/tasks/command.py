@@ -220,9 +220,18 @@ class _Pair(Argument):
 
 
 def command(
-    *, name: str | None = None, default: bool = False, lists: Sequence[str] = (), without: Sequence[str] = (), **help: str
+    *,
+    name: str | None = None,
+    default: bool = False,
+    lists: Sequence[str] = (),
+    optional: Sequence[str] = (),
+    without: Sequence[str] = (),
+    **help: str,
 ) -> Callable[[Callable[..., dict[str, Any]]], OpsTask]:
-    """Make a task of ``body(call, **own flags) -> JSON object``. ``without`` drops common flags; ``help`` is per own flag."""
+    """Make a task of ``body(call, **own flags) -> JSON object``. ``without`` drops common flags; ``help`` is per own flag.
+
+    ``lists`` may be given several times; ``optional`` ones may stand without a value, and are then True.
+    """
 
     def decorate(body: Callable[..., dict[str, Any]]) -> OpsTask:
         common = {flag: spec for flag, spec in _COMMON.items() if flag not in without}
@@ -242,7 +251,9 @@ def command(
         run.__signature__ = inspect.Signature([context, *plain, *shared])  # type: ignore[attr-defined]
         texts = {flag: text for flag, (_, text) in common.items()}
         texts |= help
-        task = OpsTask(run, name=name, default=default, iterable=list(lists), auto_shortflags=False, help=texts)
+        task = OpsTask(
+            run, name=name, default=default, iterable=list(lists), optional=list(optional), auto_shortflags=False, help=texts
+        )
         return task
 
     return decorate

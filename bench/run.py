@@ -20,6 +20,7 @@ from naap_ops.errors import OpsError
 ROWS = (
     "backup",
     "restore",
+    "emergency",
     "table",
     "memory",
     "list",

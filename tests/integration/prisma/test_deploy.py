@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from naap_ops.deploys import ways_back
 from naap_ops.postgres.session import connect
 from naap_ops.prisma.advisory import KEY
 from tests.desk import wait_until
@@ -208,3 +209,17 @@ def test_by_real_prisma(failing: Site, prisma: Prisma) -> None:
     assert failing.run("resolve", "--rolled-back", "failed", "--yes").code == 0
     assert deploy(failing)["applied"] == [CHECKED, AFTER]
     assert prisma.status() == "clean"
+
+
+def test_what_changes_after_the_first_look_is_not_deployed(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An edited script was neither shown nor proved."""
+    proved = ways_back.reverse
+
+    def edited_meanwhile(*words: Any, **options: Any) -> Any:
+        made = proved(*words, **options)
+        (site.migrations / WALLET / "migration.sql").write_text(BADGE, encoding="utf-8")
+        return made
+
+    monkeypatch.setattr(ways_back, "reverse", edited_meanwhile)
+    assert "have changed" in deploy(site, code=17)["message"]
+    assert site.ask("select to_regclass('_prisma_migrations')") is None

@@ -52,10 +52,13 @@ class Project:
     def _by_bytes(self) -> bool:
         return self.version is not None and self.version < _BYTES_BEFORE
 
+    def key(self, name: str) -> tuple[object, ...]:
+        """By which this project's Prisma sorts its folders."""
+        return (name.encode(),) if self._by_bytes else locale_key(name)
+
     def in_order(self, folders: Iterable[Migration]) -> list[Migration]:
         """The folders in the order in which this project's Prisma applies them."""
-        key = (lambda each: each.name.encode()) if self._by_bytes else (lambda each: locale_key(each.name))
-        return sorted(folders, key=key)
+        return sorted(folders, key=lambda each: self.key(each.name))
 
     def ordering(self, names: list[str]) -> str | None:
         """A remark where Prisma before 6.10 and later ones apply in different orders; None where they agree."""

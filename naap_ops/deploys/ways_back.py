@@ -1,0 +1,145 @@
+"""The ways back that are made before a deploy: a backup read to its end, and a proved reverse of each migration."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from naap_ops import clock, reverses
+from naap_ops.app import App, Target
+from naap_ops.errors import BackupDamaged, MigrationNotFound, OpsError, ProofFailed, Refused, ReverseRefused
+from naap_ops.reverse import files
+
+if TYPE_CHECKING:
+    from naap_ops.backup.repository import Backup
+    from naap_ops.deploys.preflight import Preflight
+    from naap_ops.reverses import Made
+
+FRESH = timedelta(hours=1)
+_PARTS = dict[str, Sequence[str]].fromkeys(("schemas", "tenants", "plugins", "tables", "exclude_table_data"), ())
+
+
+@dataclass(frozen=True)
+class Reverse:
+    """What is known of one migration's reverse. ``status`` proved, refused or unproved."""
+
+    migration: str
+    status: str
+    reason: str
+    losses: tuple[dict[str, Any], ...]
+    down: str | None
+    seconds: float
+    code: int
+
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            "name": self.migration,
+            "reverse": self.status,
+            "reason": self.reason,
+            "losses": list(self.losses),
+            "down": self.down,
+            "seconds": self.seconds,
+        }
+
+
+def back_up(app: App, target: Target, label: str) -> Backup:
+    """A backup of all of the database, verified at grade read at least."""
+    request = app.request(target.alias, _PARTS, kind="full", label=label)
+    if request.verify == "hash":
+        request = replace(request, verify="read")
+    return app.back_up(request, target)
+
+
+def fresh(app: App, target: Target, ref: str) -> Backup:
+    """A backup that is there, if it is one to go back to: whole, good, and at most an hour old.
+
+    Raises BackupNotFound, BackupAmbiguous, BackupDamaged, Refused.
+    """
+    backup = app.repository.find(ref, target.alias)
+    manifest = backup.sound
+    if not backup.verified:
+        raise BackupDamaged(id=backup.id, problems="it was not read to its end with success: `invoke backup.verify` does")
+    if manifest.kind != "full" or not manifest.scope.whole or manifest.scope.exclude_table_data:
+        raise Refused(reason=f"backup {backup.id} does not hold all of the database: {manifest.kind}, {manifest.scope.text()}")
+    if clock.now() - backup.moment > FRESH:
+        raise Refused(
+            reason=f"backup {backup.id} is older than an hour: what was written since would be lost with it",
+            hint="Leave --backup out: one is taken then.",
+        )
+    return backup
+
+
+def reverse(app: App, database: str | None, found: Preflight, allowed: Collection[str], *, check: bool) -> list[Reverse]:
+    """Write and prove the reverse of everything pending; one edited by hand is proved as it is.
+
+    ``check``: nothing is written. ``allowed``: names that may go without. Raises ReverseRefused, ProofFailed.
+    """
+    wanted = reverses.Wanted(database, found.schema, force=True, check=check)
+    there = reverses.live(app, wanted)
+    by_name = {each.name: each for each in files.in_folder(found.project.migrations)}
+    all_of = [by_name[name] for name in sorted(by_name, key=found.project.key)]
+    chosen = [each for each in all_of if each.name in found.pending]
+    done: list[Reverse] = []
+    try:
+        for one in _each(app, wanted, chosen, all_of, there):
+            _must_do(one, allowed)
+            done.append(one)
+    except (ReverseRefused, ProofFailed, Refused) as error:
+        left = [each.name for each in chosen[len(done) :]]
+        if any(name not in allowed for name in left):
+            raise _without(error, left) from error
+        done += [Reverse(name, "unproved", error.text, (), None, 0.0, error.exit_code) for name in left]
+    return done
+
+
+def known(found: Preflight, allowed: Collection[str]) -> None:
+    """Raise MigrationNotFound where ``allowed`` names what is not pending."""
+    if unknown := sorted(set(allowed) - set(found.pending)):
+        raise MigrationNotFound(ref=unknown[0], folder="what is pending", what=", ".join(found.pending) or "none")
+
+
+def _each(
+    app: App,
+    wanted: reverses.Wanted,
+    chosen: list[files.Migration],
+    all_of: list[files.Migration],
+    there: reverses.Live | None,
+) -> Iterator[Reverse]:
+    if not any(each.edited() for each in chosen):
+        yield from map(_told, reverses.several(app, wanted, chosen, all_of, there))
+        return
+    for each in chosen:
+        if not each.edited():
+            yield _told(reverses.one(app, wanted, each, all_of, there))
+        elif wanted.check:
+            yield Reverse(each.name, "unproved", "edited by hand: it is proved as it is when it is deployed", (), None, 0.0, 0)
+        else:
+            yield _told(reverses.prove(app, wanted, each, all_of, there))
+
+
+def _told(made: Made) -> Reverse:
+    facts = made.reverse
+    down = str(made.down) if made.down else None
+    return Reverse(
+        made.migration.name, facts.status, facts.reason, tuple(facts.losses), down, round(facts.seconds, 3), made.exit_code
+    )
+
+
+def _must_do(one: Reverse, allowed: Collection[str]) -> None:
+    if one.code == 0 or one.migration in allowed:
+        return
+    error = ReverseRefused if one.code == ReverseRefused.exit_code else ProofFailed
+    raise error(reason=f"{one.migration} has no proved reverse: {one.status}: {one.reason}", hint=_hint([one.migration]))
+
+
+def _without(error: OpsError, names: list[str]) -> OpsError:
+    if "--allow-unproved" in error.advice:
+        return error
+    return ReverseRefused(reason=error.text, hint=f"{error.advice} {_hint(names)}".strip())
+
+
+def _hint(names: Sequence[str]) -> str:
+    flags = " ".join(f"--allow-unproved {name}" for name in names)
+    return f"Nothing was deployed. Deploy it all the same: {flags}; the way back is then the backup."

@@ -1,0 +1,109 @@
+"""`invoke deploy`: what is pending is applied, with a way back from each migration made and proved before."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from naap_ops.tasks.command import Call, command
+
+if TYPE_CHECKING:
+    from naap_ops.deploys.deploy import Asked
+    from naap_ops.deploys.preflight import Preflight
+    from naap_ops.deploys.record import Record
+
+
+@command(
+    lists=["allow_unproved"],
+    backup="a backup of the last hour, instead of taking one",
+    no_backup="take none; only with --yes",
+    allow_unproved="this migration may go without a proved reverse; repeatable",
+    project="the folder in which `npx prisma` is run (setting prisma.root; else it is looked for)",
+    dry_run="look, prove the reverses, apply nothing and write nothing",
+)
+def deploy(
+    call: Call,
+    backup: str | None = None,
+    no_backup: bool = False,
+    allow_unproved: list[str] | None = None,
+    project: str | None = None,
+    dry_run: bool = False,
+) -> dict[str, Any]:
+    """
+    Apply pending migrations: a verified backup and a proved reverse of each first, Prisma's books looked at afterwards.
+
+    By the setting deploy.command (`npx prisma migrate deploy`), else by a built-in that does the same without Node. One that
+    fails half-way is named, with its statement and what can follow.
+
+    Example: invoke deploy --dry-run
+    """
+    from naap_ops.deploys import deploy as deploys
+    from naap_ops.deploys.preflight import look
+    from naap_ops.errors import Refused, UsageError
+
+    if backup and no_backup:
+        raise UsageError(detail="--backup or --no-backup, not both")
+    if no_backup and not (call.yes or dry_run):
+        raise Refused(
+            reason="--no-backup leaves no way back from a migration that fails half-way: nothing was done",
+            hint="Give --yes as well if that is meant; or --backup ID, one of the last hour.",
+        )
+    call.override(prisma__root=project)
+    asked = deploys.Asked(backup, no_backup, tuple(allow_unproved or ()))
+    seen = look(call.app, call.database)
+    if not seen.pending:
+        call.say("\n".join([f"nothing is pending in {seen.schema} of {seen.database}", *seen.lines()]))
+        facts = {"applied": [], "migrations": [], "backup": None, "record": "", "notes": list(seen.notes)}
+        return {"database": seen.database, "schema": seen.schema, **facts}
+    if dry_run:
+        return _dry(call, asked, seen)
+    call.confirm_name(f"deploying to {seen.database!r}", seen.database, [*seen.lines(), *_by(call, asked)])
+    call.begin("deploy")
+    call.tell_steps("backup", "reverse", "look", "migrate", "apply", "status")
+    if no_backup:
+        call.note("no backup is taken before it: --no-backup")
+    return _told(call, deploys.deploy(call.app, call.database, asked, seen, call.note))
+
+
+def _by(call: Call, asked: Asked) -> list[str]:
+    words = call.app.loaded.settings.deploy.command
+    backup = "no backup" if asked.no_backup else f"backup {asked.backup}" if asked.backup else "a backup is taken first"
+    return [f"{backup}; applied by {' '.join(words) if words else 'the built-in deploy'}"]
+
+
+def _dry(call: Call, asked: Asked, seen: Preflight) -> dict[str, Any]:
+    from naap_ops.deploys import ways_back
+
+    ways_back.known(seen, asked.allowed)
+    if asked.backup:
+        ways_back.fresh(call.app, seen.target, asked.backup)
+    reverses = ways_back.reverse(call.app, call.database, seen, asked.allowed, check=True)
+    plan = [*seen.lines(), *_by(call, asked), *(_reverse_line(each.as_dict()) for each in reverses)]
+    call.say("\n".join([f"deploy to {seen.database}:", *plan]))
+    return {
+        "dry_run": True,
+        "database": seen.database,
+        "schema": seen.schema,
+        "migrations": [each.as_dict() for each in reverses],
+        "dangers": list(seen.dangers),
+        "notes": list(seen.notes),
+        "plan": plan,
+    }
+
+
+def _reverse_line(entry: dict[str, Any]) -> str:
+    losses = entry["losses"]
+    lost = f", which loses {len(losses)} thing{'s' if len(losses) > 1 else ''}" if losses else ""
+    reason = f" ({entry['reason']})" if entry["reason"] else ""
+    return f"reverse of {entry['name']}: {entry['reverse']}{lost}{reason}"
+
+
+def _told(call: Call, record: Record) -> dict[str, Any]:
+    for entry in record.migrations:
+        call.say(f"{entry['name']} is applied")
+        call.say(f"  {_reverse_line(entry)}")
+    for note in record.notes:
+        call.say(f"note: {note}")
+    call.say(f"backup from before: {record.backup or 'none'}")
+    if record.record:
+        call.say(f"record: {record.record}")
+    return record.as_dict()

@@ -82,8 +82,9 @@ def rollback(app: App, database: str | None, asked: Asked, seen: Plan) -> Outcom
     """
     if seen.way.backup is not None:
         raise Refused(
-            reason=f"the way back is backup {seen.way.backup.id}, which is restored by itself",
-            hint=f"`invoke restore --backup {seen.way.backup.id} --swap`, then `invoke untrack --migration {seen.migration}`.",
+            reason=f"the way back is backup {seen.way.backup.id}, and of tenants a restore is done by itself",
+            hint=f"`invoke restore --backup {seen.way.backup.id} --tenant ...`,"
+            f" then `invoke untrack --migration {seen.migration}`.",
         )
     none_unfinished(app, seen.database)
     with _locked(app, database) as connection:

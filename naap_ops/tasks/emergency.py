@@ -58,8 +58,8 @@ def emergency(
     if len(given) != 1:
         raise UsageError(detail="give exactly one of --migration, --resume, --abort")
     call.override(prisma__root=project)
-    call.events.subscribe(_told(call))
-    operator = _operator(call)
+    call.events.subscribe(telling(call))
+    operator = operator_of(call)
     if resume or abort:
         return _reopened(call, resume, abort, operator, dry_run=dry_run)
     asked = Asked(str(migration), cascade=cascade, hold=hold, backup=backup)
@@ -85,7 +85,7 @@ def emergency(
             maintenance_first=maintenance_first,
             seen=seen.case if seen else None,
         )
-    return _tell(call, outcome)
+    return tell(call, outcome)
 
 
 def _reopened(call: Call, resume: Any, abort: Any, operator: Operator, *, dry_run: bool) -> dict[str, Any]:
@@ -102,10 +102,11 @@ def _reopened(call: Call, resume: Any, abort: Any, operator: Operator, *, dry_ru
     call.begin("emergency")
     with progress(call):
         outcome = (procedure.resume if resume else procedure.abort)(call.app, call.database, ref, operator)
-    return _tell(call, outcome)
+    return tell(call, outcome)
 
 
-def _operator(call: Call) -> Operator:
+def operator_of(call: Call) -> Operator:
+    """Who is asked for what no command does: whoever sits at the terminal."""
     from naap_ops.rollback.commands import Operator
 
     def ask(text: str) -> None:
@@ -116,7 +117,9 @@ def _operator(call: Call) -> Operator:
     return Operator(call.complain, ask if sys.stdin.isatty() else None, left=call.yes)
 
 
-def _told(call: Call) -> Any:
+def telling(call: Call) -> Any:
+    """Says the steps as they come."""
+
     def told(event: Event) -> None:
         if event.name == "emergency.step":
             call.note(str(event.data["text"]))
@@ -147,7 +150,8 @@ def _page(call: Call, path: str, text: str) -> dict[str, Any]:
     return {"runbook": path}
 
 
-def _tell(call: Call, outcome: Outcome) -> dict[str, Any]:
+def tell(call: Call, outcome: Outcome) -> dict[str, Any]:
+    """Say what was done, and what remains to be. The JSON object."""
     names = ", ".join(outcome.migrations)
     if outcome.outcome == "aborted":
         call.say(f"undone: {outcome.database} is as before, {names} applied")

@@ -74,6 +74,8 @@ def rollback(
         call.say("\n".join([f"rollback of {plan.migration} in {plan.database}:", *plan.lines()]))
         return _as_dict(plan)
     call.confirm_name(f"rolling back {plan.migration} in {plan.database!r}", plan.database, plan.lines())
+    if plan.way.backup is not None and not (tenant or all_tenants):
+        return _restored(call, dataclasses.replace(asked, ref=plan.migration, backup=plan.way.backup.id))
     call.begin("rollback")
     call.tell_steps(*(f"{name} in {schema}" for schema, names in plan.schemas.items() for name in names), "settle", "wait")
     asked = dataclasses.replace(asked, ref=plan.migration, strategy=plan.way.strategy)
@@ -87,6 +89,19 @@ def _planned(call: Call, asked: Asked) -> Plan:
     none_unfinished(call.app, call.app.info(call.database).dbname)
     call.tell_steps("prove")
     return plan(call.app, call.database, asked)
+
+
+def _restored(call: Call, asked: Asked) -> dict[str, Any]:
+    """The way back is the backup: loaded aside, swapped in, untracked, as an emergency does it, but without services."""
+    from naap_ops.rollback import emergency as procedure
+    from naap_ops.tasks import emergency
+    from naap_ops.tasks.progress import progress
+
+    call.events.subscribe(emergency.telling(call))
+    call.begin("rollback")
+    with progress(call):
+        done = procedure.restore_back(call.app, call.database, asked, emergency.operator_of(call), services=False)
+    return emergency.tell(call, done)
 
 
 def _gone_on(call: Call, ref: str | None, *, abort: bool, dry_run: bool) -> dict[str, Any]:

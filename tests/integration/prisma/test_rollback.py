@@ -116,6 +116,35 @@ def test_rows_written_since_the_backup_are_counted(deployed: Site) -> None:
     assert restore["lost"] == {"public.User": 3, "public.Wallet": 1}
 
 
+def test_by_the_backup_where_the_reverse_cannot(deployed: Site) -> None:
+    """Edited since: the backup from before it is the way, and the rows written since are lost and counted."""
+    deployed.sql(
+        f"delete from _prisma_migrations where migration_name = '{COLUMN}'", 'alter table "Wallet" drop column balance'
+    )
+    backup = deployed.backup()
+    applied(deployed, COLUMN)
+    deployed.sql('insert into "User" (id) values (1), (2)')
+    (deployed.migrations / COLUMN / "migration.sql").write_text("SELECT 1;", encoding="utf-8")
+    outcome = rollback(deployed)
+    assert (outcome["strategy"], outcome["backup"]) == ("restore", backup.id)
+    assert outcome["lost"] == {"public.User": 2}
+    assert deployed.ask('select count(*) from "User"') == 0
+    assert deployed.rows(COLUMN) == 0
+    assert not (deployed.migrations / COLUMN).exists()
+    assert "Wallet.balance integer" not in shape(deployed)
+
+
+def test_one_that_failed_goes_back_by_the_backup(deployed: Site) -> None:
+    backup = deployed.backup()
+    deployed.add(INDEX, "SELECT 1;")
+    deployed.book(INDEX, finished_at="null", logs="'boom'")
+    deployed.sql("create table half (id integer)")
+    outcome = rollback(deployed, migration="failed")
+    assert (outcome["migration"], outcome["strategy"], outcome["backup"]) == (INDEX, "restore", backup.id)
+    assert deployed.ask("select to_regclass('half')") is None
+    assert deployed.run("status", "--json").code == 0
+
+
 def test_the_name_is_asked_for(deployed: Site) -> None:
     done = deployed.run("rollback", "--migration", "latest", "--json")
     assert (done.code, deployed.rows(COLUMN)) == (17, 1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -259,3 +260,22 @@ def test_the_runbook(any_scene: Scene) -> None:
     assert f"invoke emergency --migration {WALLET} --backup {any_scene.listed()[0].id}" in text
     assert f"WHERE migration_name = '{WALLET}'" in text
     any_scene.assert_before()
+
+
+def test_git_is_told_and_an_abort_takes_that_back(any_scene: Scene) -> None:
+    scene = any_scene
+    scene.commands('if [ "$1" = start ] && [ ! -e mended ]; then exit 1; fi')
+
+    def git(*words: str) -> str:
+        own = ("-c", "user.name=t", "-c", "user.email=t@localhost")
+        return subprocess.run(["git", *own, *words], cwd=scene.folder, check=True, capture_output=True, text=True).stdout
+
+    git("init", "-q")
+    git("add", "prisma")
+    git("commit", "-qm", "deployed")
+    assert scene.run(*WORDS).code == CommandFailed.exit_code
+    assert f"prisma/migrations/{WALLET}/migration.sql" in git("diff", "--cached", "--name-only", "--no-renames")
+    (scene.folder / "mended").touch()
+    assert scene.run("emergency", "--abort", "--yes").code == 0
+    scene.assert_before()
+    assert git("status", "--porcelain", "--untracked-files=no") == ""

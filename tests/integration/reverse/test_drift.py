@@ -267,9 +267,11 @@ def test_on_a_server_of_our_own_owners_are_left_out(deployed: Project) -> None:
 
 
 TENANT = "create table t (id int primary key, n text default 'x');\ncreate index t_n on t (n);\n"
+# The schema's name gets into the catalog as a text, which renaming the schema does not change.
+NAMED = "do $$ begin execute format('comment on table t is %L', current_schema()); end $$;\n"
 
 
-@pytest.mark.parametrize("script", [TENANT, TENANT + "comment on table t is 'of tenant_a';\n"], ids=["renamed", "replayed"])
+@pytest.mark.parametrize("script", [TENANT, TENANT + NAMED], ids=["renamed", "replayed"])
 def test_tenants(any_database: ConnInfo, tmp_path: Path, script: str) -> None:
     """Each against the same history: by one replay where nothing names the schema, by one for each where something does."""
     project = Project(Desk(tmp_path, any_database))

@@ -10,6 +10,7 @@ import functools
 import inspect
 import json as jsonlib
 import os
+import shlex
 import signal
 import sys
 import traceback
@@ -61,6 +62,7 @@ class Call:
         self._terse = False
         self.events = Events()
         self.exit_code = 0
+        self.words: list[str] = []  # what stands behind ``--``
         self.failure_code: int | None = None  # where a task has exit codes of its own: that of every failure
         self.running = ExitStack()
         self._job: Job | None = None
@@ -237,18 +239,19 @@ def command(
         common = {flag: spec for flag, spec in _COMMON.items() if flag not in without}
 
         @functools.wraps(body)
-        def run(_: Any, **flags: Any) -> None:
+        def run(context: Any, **flags: Any) -> None:
             if {"--help", "-h"} & {value for value in flags.values() if isinstance(value, str)}:
                 _help(task)
                 return
             call = Call({"json": False, "quiet": False} | {flag: flags.pop(flag) for flag in common})
+            call.words = _words_behind_dashes(getattr(context, "remainder", ""))
             _execute(call, functools.partial(body, call, **flags))
 
         own = list(inspect.signature(body).parameters.values())[1:]
         shared = [inspect.Parameter(flag, inspect.Parameter.KEYWORD_ONLY, default=value) for flag, (value, _) in common.items()]
         plain = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY, annotation=inspect.Parameter.empty) for p in own]
-        context = inspect.Parameter("context", inspect.Parameter.POSITIONAL_OR_KEYWORD)
-        run.__signature__ = inspect.Signature([context, *plain, *shared])  # type: ignore[attr-defined]
+        first = inspect.Parameter("context", inspect.Parameter.POSITIONAL_OR_KEYWORD)
+        run.__signature__ = inspect.Signature([first, *plain, *shared])  # type: ignore[attr-defined]
         texts = {flag: text for flag, (_, text) in common.items()}
         texts |= help
         task = OpsTask(
@@ -257,6 +260,12 @@ def command(
         return task
 
     return decorate
+
+
+def _words_behind_dashes(remainder: str) -> list[str]:
+    """The words behind ``--``. Invoke joins them by spaces; the process's own arguments still know their borders."""
+    words = sys.argv[sys.argv.index("--") + 1 :] if "--" in sys.argv else []
+    return words if " ".join(words) == remainder else shlex.split(remainder)
 
 
 def _help(task: OpsTask) -> None:

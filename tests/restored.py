@@ -252,5 +252,5 @@ def oids(info: ConnInfo, names: Collection[str]) -> set[int]:
 
 
 def ours(info: ConnInfo, what: str) -> list[str]:
-    """Databases with a name that a restore has given: ``restore``, ``before``, ``undone``."""
-    return [name for name in databases(info) if f"__{what}_" in name]
+    """Databases with a name that a restore of this database has given: ``restore``, ``before``, ``undone``."""
+    return [name for name in databases(info) if name.startswith(f"{info.dbname}__{what}_")]

@@ -33,7 +33,7 @@ class DeployFailed(CommandFailed):
     def as_dict(self) -> dict[str, Any]:
         """With what a script needs to go on."""
         keys = ("migration", "statement", "line", "logs", "applied", "left", "backup")
-        return {**super().as_dict(), **{key: self.fields[key] for key in keys}, "prisma": self.fields["code"]}
+        return {**super().as_dict(), **{key: self.fields.get(key) for key in keys}, "prisma": self.fields.get("code")}
 
 
 def explained(error: CommandFailed, found: Preflight, backup: str | None) -> OpsError:

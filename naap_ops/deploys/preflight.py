@@ -14,6 +14,7 @@ from naap_ops.prisma import advisory, applier, tracking
 from naap_ops.prisma.migrations import migrations
 from naap_ops.prisma.project import Project
 from naap_ops.prisma.status import MEANING, Standing, compare
+from naap_ops.restore.outcome import size_text
 from naap_ops.reverse import files
 from naap_ops.reverse.dangers import dangers
 
@@ -117,4 +118,5 @@ def _room(app: App, target: Target, size: int) -> None:
     wanted = last[0] if last else size // 10
     free = shutil.disk_usage(there).free
     if free < wanted:
-        raise NoSpace(where=folder, reason=f"{free:,} bytes are free, the backup before the deploy takes about {wanted:,}")
+        reason = f"{size_text(free)} are free, the backup before the deploy takes about {size_text(wanted)}"
+        raise NoSpace(where=folder, reason=reason)

@@ -31,6 +31,7 @@ from naap_ops.rollback.incident import Outcome
 from naap_ops.rollback.maintenance import MaintenanceOff, MaintenanceOn
 from naap_ops.rollback.restoring import Check, Scene
 from naap_ops.rollback.services import StartServices, StopServices
+from naap_ops.wording import count_of
 
 if TYPE_CHECKING:
     from naap_ops.postgres.conninfo import ConnInfo
@@ -262,7 +263,7 @@ def _concluded(scene: Scene) -> Outcome:
 def _lines(case: Case, steps: Sequence[tuple[str, str]], restore: Sequence[str]) -> Iterator[str]:
     yield f"take back {', '.join(case.migrations)} of {case.database} by backup {case.backup}, as of {case.taken_at}"
     for table, rows in case.lost.items():
-        yield f"lost, about: {table}: {rows:,} rows written since"
+        yield f"lost, about: {table}: {count_of(rows, 'row')} written since"
     if not case.lost:
         yield "nothing was written since the backup"
     yield from (f"{number}. {name}: {text}" for number, (name, text) in enumerate(steps, 1))

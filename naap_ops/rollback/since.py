@@ -18,6 +18,7 @@ from psycopg import sql
 
 from naap_ops.backup.manifest import Manifest, TableFact
 from naap_ops.postgres.session import server_info
+from naap_ops.wording import count_of
 
 if TYPE_CHECKING:
     from naap_ops.postgres.session import Connection
@@ -110,4 +111,4 @@ def as_json(written: Iterable[Written]) -> dict[str, int]:
 def told(written: Iterable[Written]) -> Iterator[str]:
     """A line each, for people."""
     for each in written:
-        yield f"{each.table}: {'' if each.exact else 'about '}{each.rows:,} rows written since"
+        yield f"{each.table}: {'' if each.exact else 'about '}{count_of(each.rows, 'row')} written since"

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from naap_ops.errors import Refused, StorageError, UsageError
 from naap_ops.tasks.command import Call, command
 from naap_ops.tasks.progress import progress
+from naap_ops.wording import count_of
 
 if TYPE_CHECKING:
     from naap_ops.events import Event
@@ -159,7 +160,7 @@ def tell(call: Call, outcome: Outcome) -> dict[str, Any]:
         took = f"{outcome.seconds:.1f} s, downtime {outcome.downtime_seconds:.2f} s"
         call.say(f"{names} taken back by backup {outcome.backup}, {took}")
         for table, rows in outcome.lost.items():
-            call.say(f"lost: {table}: {'' if outcome.exact else 'about '}{rows:,} rows written since the backup")
+            call.say(f"lost: {table}: {'' if outcome.exact else 'about '}{count_of(rows, 'row')} written since the backup")
         if outcome.status:
             call.say(f"status of migrations: {outcome.status}")
         if outcome.previous:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from psycopg import sql
 
 from naap_ops.postgres.conninfo import ConnInfo
+from naap_ops.postgres.session import connect
+from tests import restored
 from tests.desk import Desk
 from tests.prisma.engines import GENERATIONS, Prisma
 
@@ -58,14 +62,18 @@ class Site(Desk):
 
 
 @pytest.fixture
-def site(any_database: ConnInfo, tmp_path: Path) -> Site:
-    """Three migrations on the disk, none applied."""
+def site(any_database: ConnInfo, tmp_path: Path) -> Iterator[Site]:
+    """Three migrations on the disk, none applied. What restores keep of the database goes when it goes."""
     site = Site(tmp_path, any_database)
     for name, script in SCRIPTS.items():
         site.add(name, script)
     (site.migrations / "migration_lock.toml").write_text('provider = "postgresql"\n', encoding="utf-8")
     (site.project / "schema.prisma").write_text(SCHEMA, encoding="utf-8")
-    return site
+    yield site
+    with connect(any_database, dbname="postgres") as session:
+        for name in restored.databases(any_database):
+            if name.startswith(f"{any_database.dbname}__"):
+                session.execute(sql.SQL("drop database {} with (force)").format(sql.Identifier(name)))
 
 
 @pytest.fixture(params=GENERATIONS)

@@ -158,7 +158,7 @@ class _Work:
                 self._by_ourselves()
         except CommandFailed as error:
             self._read_after()
-            raise failure.explained(error, self.seen, self.record.backup) from error
+            raise failure.explained(self.app, self.database, error, self.seen, self.record.backup) from error
         except OpsError:
             self._read_after()
             raise

@@ -10,6 +10,7 @@ transaction.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final
@@ -24,6 +25,7 @@ FORMAT: Final = 1
 NO_TRANSACTION: Final = "-- naap: no transaction"
 TRANSACTION: Final = "-- naap: transaction"
 _MARK: Final = "-- naap: down"
+_SCHEMA: Final = re.compile(r'^SET (?:LOCAL )?search_path = "((?:[^"]|"")*)";$', re.MULTILINE)
 _QUOTED_LINES: Final = 12
 LOCK_TIMEOUT: Final = "10s"
 
@@ -215,6 +217,12 @@ def segments(text: str) -> list[Segment]:
 
 def _says_something(sql: str) -> bool:
     return any(line.strip() and not line.lstrip().startswith("--") for line in sql.splitlines())
+
+
+def schema_of(text: str) -> str | None:
+    """The schema that a down.sql was written in: what its unqualified names mean. None where it runs nothing."""
+    found = _SCHEMA.search(text)
+    return found[1].replace('""', '"') if found else None
 
 
 def status_of(text: str) -> tuple[str, str] | None:

@@ -39,7 +39,8 @@ NAME: Final = "rollback"
 
 @dataclass(frozen=True)
 class Request:
-    """What is done, as the journal keeps it. ``schemas``: by schema the migrations undone there, newest first."""
+    """What is done, as the journal keeps it. ``schemas``: by schema the migrations undone there, newest first. ``downs``: their
+    reverses; ``halves``: by schema, for those that had failed half-way there, ``text`` and ``upto`` of :class:`Half`."""
 
     database: str
     migrations: list[str]
@@ -50,6 +51,7 @@ class Request:
     lost: dict[str, int] = field(default_factory=dict)
     losses: list[str] = field(default_factory=list)
     statements: int = 0
+    halves: dict[str, dict[str, dict[str, Any]]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -161,6 +163,10 @@ def _request(app: App, plan: Plan) -> Request:
         dict(plan.way.lost),
         list(plan.way.losses),
         plan.way.statements * len(plan.schemas),
+        {
+            schema: {name: {"text": half.text, "upto": half.upto} for name, half in of.items()}
+            for schema, of in plan.way.halves.items()
+        },
     )
 
 
@@ -182,10 +188,14 @@ def _ground(app: App, connection: Connection, database: str | None, journal: Jou
 
 def _units(ground: Ground, request: Request) -> dict[str, list[Unit]]:
     putting = Putting(**request.putting)
-    return {
-        schema: [Unit(ground, name, schema, request.downs[name], putting) for name in names]
-        for schema, names in request.schemas.items()
-    }
+
+    def unit(name: str, schema: str) -> Unit:
+        half = request.halves.get(schema, {}).get(name)
+        if half is None:
+            return Unit(ground, name, schema, request.downs[name], putting)
+        return Unit(ground, name, schema, half["text"], putting, half["upto"])
+
+    return {schema: [unit(name, schema) for name in names] for schema, names in request.schemas.items()}
 
 
 def _steps(ground: Ground, request: Request) -> list[Step]:

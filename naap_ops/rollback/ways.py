@@ -6,22 +6,24 @@ import hashlib
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
 
 import psycopg
 from psycopg import sql
 
-from naap_ops import reverses
+from naap_ops import halfway, reverses
 from naap_ops.app import App
 from naap_ops.backup.repository import Backup
 from naap_ops.errors import OpsError
+from naap_ops.halfway import Half
 from naap_ops.reverse import document, files
 from naap_ops.rollback import since
 from naap_ops.wording import count_of
 
 if TYPE_CHECKING:
     from naap_ops.postgres.session import Connection
+    from naap_ops.prisma.tracking import Books
 
 REVERSE: Final = "reverse"
 RESTORE: Final = "restore"
@@ -40,6 +42,7 @@ class Way:
     """``problem``: why it cannot be taken, "" if it can. ``lost``: rows by table, as far as they can be counted.
 
     ``losses``: all that is lost, in words. ``downs``: the reverse by migration. ``seconds``: how long it takes, roughly.
+    ``halves``: by schema and migration, where that failed half-way, the reverse of what took effect; ``told``: how far it came.
     """
 
     strategy: str
@@ -50,6 +53,8 @@ class Way:
     downs: Mapping[str, str] = field(default_factory=dict)
     statements: int = 0
     backup: Backup | None = None
+    halves: Mapping[str, Mapping[str, Half]] = field(default_factory=dict)
+    told: tuple[str, ...] = ()
 
     @property
     def possible(self) -> bool:
@@ -68,6 +73,7 @@ class Way:
             "losses": list(self.losses),
             "seconds": self.seconds,
             "backup": self.backup.id if self.backup else None,
+            "halfway": list(self.told),
         }
 
 
@@ -82,31 +88,62 @@ def best(ways: Sequence[Way]) -> Way | None:
 
 @dataclass(frozen=True)
 class Undoing:
-    """A migration to undo: its files, None when the folder is gone; ``problem``: why its reverse cannot be used, or ""."""
+    """A migration to undo: its files, None when the folder is gone; ``problem``: why its reverse cannot be used, or "".
+
+    ``applied``: the schemas in which all of it ran; ``failed``: those in which it stopped half-way.
+    """
 
     name: str
     files: files.Migration | None
     problem: str = ""
+    applied: tuple[str, ...] = ()
+    failed: tuple[str, ...] = ()
 
 
 def by_reverse(
-    app: App, wanted: reverses.Wanted, undoing: Sequence[Undoing], connection: Connection, schemas: Sequence[str]
+    app: App, wanted: reverses.Wanted, undoing: Sequence[Undoing], connection: Connection, books: Mapping[str, Books]
 ) -> Way:
-    """``undoing`` newest first. Reverses that are not at hand are made and proved now, which takes a while."""
+    """``undoing`` newest first; ``books`` of the schemas in question. Reverses that are not at hand are made and proved now,
+    which takes a while."""
     blocked = [f"{each.name}: {each.problem}" for each in undoing if each.problem]
     if blocked:
         return Way(REVERSE, "; ".join(blocked))
-    found: dict[str, tuple[str, list[dict[str, Any]]]] = {}
+    downs: dict[str, str] = {}
+    halves: dict[str, dict[str, Half]] = {}
+    told: list[str] = []
+    lost: dict[str, int] = {}
+    losses: list[str] = []
     try:
         for each in undoing:
             assert each.files is not None
-            found[each.name] = at_hand(each.files) or _made(app, wanted, each.files)
+            if each.applied:
+                text, known = at_hand(each.files) or _made(app, replace(wanted, schema=each.applied[0]), each.files)
+                downs[each.name] = text
+                _add(_losses(connection, known, document.schema_of(text), each.applied), lost, losses)
+            for schema in each.failed:
+                half = _half(app, wanted.database, books[schema], each.name, told)
+                halves.setdefault(schema, {})[each.name] = half
+                _add(_losses(connection, half.losses, schema, [schema]), lost, losses)
     except OpsError as error:
-        return Way(REVERSE, error.text)
-    lost, losses = _losses(connection, [loss for _, known in found.values() for loss in known], wanted.schema, schemas)
-    downs = {name: text for name, (text, _) in found.items()}
-    statements = sum(_statements(text) for text in downs.values())
-    return Way(REVERSE, "", lost, tuple(losses), round(_START_SECONDS, 1), downs, statements)
+        return Way(REVERSE, error.text, told=tuple(told))
+    texts = [*downs.values(), *(half.text for of in halves.values() for half in of.values())]
+    count = sum(map(_statements, texts))
+    said = tuple(dict.fromkeys(losses))
+    return Way(REVERSE, "", lost, said, _START_SECONDS, downs, count, halves=halves, told=tuple(told))
+
+
+def _add(more: tuple[dict[str, int], list[str]], lost: dict[str, int], losses: list[str]) -> None:
+    for table, rows in more[0].items():
+        lost[table] = max(lost.get(table, 0), rows)
+    losses += more[1]
+
+
+def _half(app: App, database: str | None, books: Books, name: str, told: list[str]) -> Half:
+    """The reverse of what took effect. Raises what cannot be told or reversed; ``told`` gets how far it came in any case."""
+    app.events.emit("rollback.step", name="halfway", text=f"{name} failed half-way: looking how far it came")
+    seen = halfway.look(app, database, books, name)
+    told += seen.lines()
+    return halfway.reverse(app, database, seen)
 
 
 def at_hand(migration: files.Migration) -> tuple[str, list[dict[str, Any]]] | None:

@@ -81,13 +81,14 @@ def test_a_failure_on_live_rows_is_named_and_can_be_mended(failing: Site) -> Non
     failed = deploy(failing, code=20)
     assert (failed["migration"], failed["statement"], failed["left"]) == (CHECKED, 2, [AFTER])
     assert failed["prisma"] == "P3018"
+    assert (failed["progress"]["upto"], failed["progress"]["of"]) == (0, 2)
     assert 'check constraint "positive"' in failed["message"]
     assert 'ADD CONSTRAINT "positive"' in failed["message"]
     assert "violated by some row" in failed["logs"]
     for offer in (
         "Nothing of it took effect",
         f"invoke resolve --rolled-back {CHECKED}",
-        "invoke rollback --migration failed --strategy restore",
+        "invoke rollback --migration failed",
         f"invoke restore --backup {failed['backup']} --swap",
     ):
         assert offer in failed["hint"]
@@ -109,6 +110,10 @@ def test_half_of_a_script_that_commits_is_not_called_nothing(failing: Site) -> N
     failed = deploy(failing, code=20)
     assert failed["statement"] == 4
     assert "Nothing of it took effect" not in failed["hint"]
+    assert "rollback --migration failed --keep-folder" in failed["hint"]
+    assert "3 of its 4 statements took effect" in failed["message"]
+    assert failed["progress"]["upto"] == 3
+    assert [each["took_effect"] for each in failed["progress"]["statements"]] == ["yes", "yes", "yes", "no"]
 
 
 def test_the_offers_lead_back(failing: Site) -> None:

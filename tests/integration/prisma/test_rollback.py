@@ -290,6 +290,14 @@ def test_all_tenants_one_after_the_other(tenants: Site) -> None:
     assert len(outcome["archive"]) == 1
 
 
+def test_losses_are_counted_in_the_tenant_whatever_schema_the_reverse_was_made_in(tenants: Site) -> None:
+    down = tenants.run("reverse", "--migration", "latest", "--from", "history", "--json")
+    assert down.code == 0, down.err
+    tenants.sql('insert into "tenant_b"."Wallet" (id, balance) values (1, 10), (2, 20)')
+    shown = tenants.run("rollback", "--migration", "latest", "--tenant", "b", "--dry-run", "--json")
+    assert shown.json["ways"][0]["lost"] == {"tenant_b.Wallet": 2}
+
+
 def test_one_that_fails_neither_stops_nor_hides_the_others(tenants: Site) -> None:
     tenants.sql('alter table tenant_b."Wallet" add column extra integer')
     told = rollback(tenants, "--all-tenants", code=21)

@@ -18,6 +18,7 @@ from naap_ops.app import App
 from naap_ops.errors import OpsError, OutOfStep, Partial, ProcedureUnfinished, Refused, StorageError
 from naap_ops.postgres.session import connect
 from naap_ops.prisma import advisory
+from naap_ops.prisma.migrations import SCRIPT
 from naap_ops.prisma.untrack import reminders
 from naap_ops.prisma.worktree import Worktree
 from naap_ops.procedure import journal as journals
@@ -223,7 +224,13 @@ def _carried_out(app: App, connection: Connection, database: str | None, journal
         done = [{"schema": schema, "migrations": names} for schema, names in request.schemas.items() if schema not in failed]
         raise Partial(done=done, failed=failed)
     perform(journal, [_settling(ground, request)], app.events)
-    notes = [*([trouble] if trouble else []), *reminders(ground.place.project, held=request.putting["hold"])]
+    project = ground.place.project
+    scripts = ", ".join(str(project.migrations / name / SCRIPT) for name in reversed(request.migrations))
+    if request.putting["redo"]:
+        left = [f"mend it before the next `invoke deploy`, which runs it again: {scripts}"]
+    else:
+        left = reminders(project, held=request.putting["hold"])
+    notes = [*([trouble] if trouble else []), *left]
     return _outcome(app, journal, request, dict.fromkeys(request.schemas, "done"), notes)
 
 

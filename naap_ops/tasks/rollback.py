@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from naap_ops.tasks.command import Call, command
@@ -87,7 +88,7 @@ def _planned(call: Call, asked: Asked) -> Plan:
     from naap_ops.rollback.rollback import none_unfinished
 
     none_unfinished(call.app, call.app.info(call.database).dbname)
-    call.tell_steps("prove")
+    call.tell_steps("prove", "halfway")
     return plan(call.app, call.database, asked)
 
 
@@ -144,7 +145,8 @@ def _told(call: Call, outcome: Outcome) -> dict[str, Any]:
     for loss in outcome.losses:
         call.say(f"lost: {loss}")
     for path in outcome.archive:
-        call.say(f"its folder and its rows are kept in {path}")
+        whole = any(each.is_dir() for each in Path(path).iterdir())
+        call.say(f"its {'folder and its rows' if whole else 'rows'} are kept in {path}")
     for line in outcome.commit:
         call.say(f"commit it: {line}")
     for note in outcome.notes:

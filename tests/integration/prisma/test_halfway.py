@@ -60,9 +60,11 @@ def test_what_took_effect_is_undone_and_the_mended_script_deployed(live: Site, p
     assert "Wallet.note text" in shape(live)
     outcome = rollback(live, "--keep-folder", migration="failed")
     assert (outcome["strategy"], outcome["statements"], outcome["losses"]) == ("reverse", 1, [])
+    script = live.migrations / HALF / "migration.sql"
+    assert outcome["notes"] == [f"mend it before the next `invoke deploy`, which runs it again: {script}"]
     assert shape(live) == before
     assert live.states()[HALF] == "rolled_back"
-    (live.migrations / HALF / "migration.sql").write_text(COMMITS.replace("> 0", "<> 0"), encoding="utf-8")
+    script.write_text(COMMITS.replace("> 0", "<> 0"), encoding="utf-8")
     assert deploy(live)["applied"] == [HALF]
     assert (prisma.status(), prisma.deploy()) == ("clean", [])
 

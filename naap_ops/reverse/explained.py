@@ -55,7 +55,7 @@ def explain(plan: Plan, steps: Iterable[Step], first: Catalog) -> Explained:
     for reversal in plan.reversals:
         step = by_statement[reversal.statement.index]
         for loss in reversal.losses:
-            if loss.relation is None:
+            if loss.relation is None or loss.comes_back:
                 continue
             name = _first_name(step, loss.relation, first)
             if name is None:

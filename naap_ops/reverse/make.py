@@ -137,7 +137,8 @@ def make(
 
     ``state``: the starting state in words. ``images``: what it brings rows back from, if that can be proved, ``force``: over
     newer values; else it is what it is without, and says so in its losses. Raises ForwardFailed when the migration does not
-    run, ShadowSpoiled when the shadow has to be made anew; a refusal is a result, not an error. Nothing is run that would leave the shadow.
+    run, ShadowSpoiled when the shadow has to be made anew; a refusal is a result, not an error. Nothing is run that would leave
+    the shadow.
     """
     began = time.monotonic()
     facts = Facts(

@@ -21,7 +21,7 @@ from naap_ops.reverse.images.model import Image, images_of
 from naap_ops.reverse.images.statements import CONFLICTS, RESTORED
 from naap_ops.reverse.make import Reverse, make
 from naap_ops.reverse.proof import Shadow
-from naap_ops.reverse.render import Sql
+from naap_ops.reverse.render import Sql, quoted
 from naap_ops.reverse.replay import search_path
 from naap_ops.reverse.script import parse
 
@@ -99,7 +99,7 @@ class Trip:
         tables = self.rows(
             f"select c.relname from pg_class c where c.relnamespace = '{self.schema}'::regnamespace and relkind in ('r', 'p')"
         )
-        return {name: sorted(map(str, self.rows(f'select to_jsonb(t)::text from "{name}" t'))) for name in tables}
+        return {name: self.rows(f"select to_jsonb(t)::text from {quoted(name)} t order by 1") for name in tables}
 
 
 @contextmanager

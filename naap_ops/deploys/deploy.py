@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
 from naap_ops import clock, redact
 from naap_ops.app import App
-from naap_ops.deploys import failure, ways_back
+from naap_ops.deploys import capture, failure, ways_back
+from naap_ops.deploys.capture import Wanted
 from naap_ops.deploys.preflight import Preflight, look, states
 from naap_ops.deploys.record import Record
 from naap_ops.errors import CommandFailed, Interrupted, OpsError, OutOfStep, Refused
@@ -30,11 +31,16 @@ LABEL: Final = "pre_deploy"
 
 @dataclass(frozen=True)
 class Asked:
-    """What the flags say. ``backup``: this one instead of a new one; ``allowed``: names that need no proved reverse."""
+    """What the flags say. ``backup``: this one instead of a new one; ``allowed``: names that need no proved reverse.
+
+    ``capture``: rows are kept however many, ``no_capture``: none are.
+    """
 
     backup: str | None = None
     no_backup: bool = False
     allowed: tuple[str, ...] = ()
+    capture: bool = False
+    no_capture: bool = False
 
 
 def deploy(app: App, database: str | None, asked: Asked, seen: Preflight, tell: Callable[[str], None]) -> Record:
@@ -90,12 +96,15 @@ class _Work:
     journal: Journal
     record: Record
     tell: Callable[[str], None]
+    keeping: list[Wanted] = field(default_factory=list)
 
     def all(self) -> None:
         with self._step("backup", "a backup, read to its end"):
             self._back_up()
         with self._step("reverse", "the reverse of every migration, proved"):
             self._reverse()
+        with self._step("capture", "what of the rows that go is kept"):
+            self._keep()
         with self._step("look", "a second look: what is pending, who holds Prisma's lock"):
             self._same()
         with self._step("migrate", "the migrations"):
@@ -141,6 +150,24 @@ class _Work:
         for entry in self.record.migrations:
             one = by_name[entry["name"]]
             entry |= {"reverse": one.status, "reason": one.reason, "losses": list(one.losses), "down": one.down}
+        self.keeping = [each.wanted for each in found if each.wanted is not None]
+
+    def _keep(self) -> None:
+        """Decide; what is kept is read in the transactions of the migrations."""
+        if self.asked.no_capture or not self.app.loaded.settings.capture.enabled:
+            self.keeping = []
+            return
+        self.record.notes += capture.reasons(self.app, self.keeping)
+        by_command = bool(self.app.loaded.settings.deploy.command)
+        self.keeping = [each for each in self.keeping if each.keeps and each.alone and not by_command]
+        if not self.keeping:
+            return
+        with connect(self.seen.target.info, application_name="naap_ops deploy") as connection:
+            found = capture.estimates(connection, self.keeping)
+        capture.within_ceiling(self.app, found, asked_for=self.asked.capture)
+        if trouble := capture.prepare(self.app, self.seen.target.info):
+            self.record.notes.append(trouble)
+            self.keeping = []
 
     def _same(self) -> None:
         now = look(self.app, self.database)
@@ -165,6 +192,20 @@ class _Work:
 
     def _by_ourselves(self) -> None:
         seconds = self.app.loaded.settings.prisma.lock_timeout.total_seconds()
+        chosen = self.app.loaded.settings.capture
+        migrations = {each.migration: each for each in self.keeping}
+        limits = chosen.lock_timeout.total_seconds(), chosen.expires
+        beside = capture.Capturing(self.seen.target.info, self.seen.schema, migrations, *limits)
+        try:
+            self._applied(seconds, beside)
+        finally:
+            self.record.captured = [
+                {"migration": name, "table": ".".join(each.keep.relation), "rows": each.rows, "bytes": each.bytes}
+                for name, images in beside.taken.items()
+                for each in images
+            ]
+
+    def _applied(self, seconds: float, beside: capture.Capturing) -> None:
         done = applier.deploy(
             self.seen.target.info,
             self.seen.project,
@@ -172,6 +213,7 @@ class _Work:
             schema=self.seen.schema,
             lock_seconds=seconds,
             only=list(self.seen.pending),
+            beside=beside,
         )
         took = {each.name: each.seconds for each in done}
         for entry in self.record.migrations:

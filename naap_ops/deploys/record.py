@@ -16,7 +16,7 @@ from naap_ops.errors import StorageError
 class Record:
     """``migrations``: per migration its ``name``, ``state`` afterwards, ``reverse`` and its ``losses``, ``down``, ``seconds``
     (None where a command applied it). ``command``: its words, redacted; None: the built-in deploy. ``status``: its exit.
-    ``error``: the failure's JSON form, None when all went well. ``before``, ``after``: every migration's state.
+    ``captured``: per table whose rows are kept for a reverse, ``migration, table, rows, bytes``. ``error``: the failure's JSON form, None when all went well. ``before``, ``after``: every migration's state.
     """
 
     id: str
@@ -31,6 +31,7 @@ class Record:
     notes: list[str]
     backup: str | None = None
     backup_seconds: float | None = None
+    captured: list[dict[str, Any]] = field(default_factory=list)
     command: list[str] | None = None
     status: int | None = None
     seconds: float = 0.0
@@ -72,7 +73,8 @@ class Record:
         for each in self.migrations:
             yield f"- {each['name']}: {each['state']}; reverse {each['reverse']}"
             yield from (f"  - its reverse loses {loss['object']}: {loss['reason']}" for loss in each["losses"])
-        for title, lines in (("Dangers", self.dangers), ("Notes", self.notes)):
+        kept = [f"{each['rows']} of {each['table']} for the reverse of {each['migration']}" for each in self.captured]
+        for title, lines in (("Rows kept", kept), ("Dangers", self.dangers), ("Notes", self.notes)):
             if lines:
                 yield f"\n## {title}\n"
                 yield from (f"- {line}" for line in lines)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from naap_ops import clock, reverses
 from naap_ops.app import App, Target
+from naap_ops.deploys.capture import Wanted, one_transaction
 from naap_ops.errors import BackupDamaged, MigrationNotFound, OpsError, ProofFailed, Refused, ReverseRefused
 from naap_ops.reverse import files
 
@@ -32,6 +33,8 @@ class Reverse:
     down: str | None
     seconds: float
     code: int
+    wanted: Wanted | None = None
+    """What of its rows would have to be kept, where its reverse is proved."""
 
     def as_dict(self) -> dict[str, Any]:
         return {
@@ -123,8 +126,23 @@ def _told(made: Made) -> Reverse:
     facts = made.reverse
     down = str(made.down) if made.down else None
     return Reverse(
-        made.migration.name, facts.status, facts.reason, tuple(facts.losses), down, round(facts.seconds, 3), made.exit_code
+        made.migration.name,
+        facts.status,
+        facts.reason,
+        tuple(facts.losses),
+        down,
+        round(facts.seconds, 3),
+        made.exit_code,
+        _wanted(made),
     )
+
+
+def _wanted(made: Made) -> Wanted | None:
+    facts = made.reverse
+    if facts.status != "proved":
+        return None
+    cannot = tuple(f"{'.'.join(each.relation or ()) or 'some rows'}: {each.reason}" for each in facts.cannot)
+    return Wanted(made.migration.name, facts.script.sha256, facts.keeps, one_transaction(facts.script), cannot)
 
 
 def _must_do(one: Reverse, allowed: Collection[str]) -> None:

@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from naap_ops.tasks.command import Call, command
+from naap_ops.wording import count_of
 
 if TYPE_CHECKING:
+    from naap_ops.deploys.capture import Wanted
     from naap_ops.deploys.deploy import Asked
     from naap_ops.deploys.preflight import Preflight
     from naap_ops.deploys.record import Record
@@ -17,6 +19,8 @@ if TYPE_CHECKING:
     backup="a backup of the last hour, instead of taking one",
     no_backup="take none; only with --yes",
     allow_unproved="this migration may go without a proved reverse; repeatable",
+    capture="keep the rows that go, however many they are (setting capture.ceiling)",
+    no_capture="keep none of the rows that go: only the backup has them, then",
     project="the folder in which `npx prisma` is run (setting prisma.root; else it is looked for)",
     dry_run="look, prove the reverses, apply nothing and write nothing",
 )
@@ -25,6 +29,8 @@ def deploy(
     backup: str | None = None,
     no_backup: bool = False,
     allow_unproved: list[str] | None = None,
+    capture: bool = False,
+    no_capture: bool = False,
     project: str | None = None,
     dry_run: bool = False,
 ) -> dict[str, Any]:
@@ -42,13 +48,15 @@ def deploy(
 
     if backup and no_backup:
         raise UsageError(detail="--backup or --no-backup, not both")
+    if capture and no_capture:
+        raise UsageError(detail="--capture or --no-capture, not both")
     if no_backup and not (call.yes or dry_run):
         raise Refused(
             reason="--no-backup leaves no way back from a migration that fails half-way: nothing was done",
             hint="Give --yes as well if that is meant; or --backup ID, one of the last hour.",
         )
     call.override(prisma__root=project)
-    asked = deploys.Asked(backup, no_backup, tuple(allow_unproved or ()))
+    asked = deploys.Asked(backup, no_backup, tuple(allow_unproved or ()), capture, no_capture)
     seen = look(call.app, call.database)
     if not seen.pending:
         call.say("\n".join([f"nothing is pending in {seen.schema} of {seen.database}", *seen.lines()]))
@@ -58,7 +66,7 @@ def deploy(
         return _dry(call, asked, seen)
     call.confirm_name(f"deploying to {seen.database!r}", seen.database, [*seen.lines(), *_by(call, asked)])
     call.begin("deploy")
-    call.tell_steps("backup", "reverse", "look", "migrate", "apply", "status")
+    call.tell_steps("backup", "reverse", "capture", "look", "migrate", "apply", "status")
     if no_backup:
         call.note("no backup is taken before it: --no-backup")
     return _told(call, deploys.deploy(call.app, call.database, asked, seen, call.note))
@@ -77,7 +85,8 @@ def _dry(call: Call, asked: Asked, seen: Preflight) -> dict[str, Any]:
     if asked.backup:
         ways_back.fresh(call.app, seen.target, asked.backup)
     reverses = ways_back.reverse(call.app, call.database, seen, asked.allowed, check=True)
-    plan = [*seen.lines(), *_by(call, asked), *(_reverse_line(each.as_dict()) for each in reverses)]
+    kept = _kept(call, asked, seen, [each.wanted for each in reverses if each.wanted is not None])
+    plan = [*seen.lines(), *_by(call, asked), *(_reverse_line(each.as_dict()) for each in reverses), *kept]
     call.say("\n".join([f"deploy to {seen.database}:", *plan]))
     return {
         "dry_run": True,
@@ -88,6 +97,19 @@ def _dry(call: Call, asked: Asked, seen: Preflight) -> dict[str, Any]:
         "notes": list(seen.notes),
         "plan": plan,
     }
+
+
+def _kept(call: Call, asked: Asked, seen: Preflight, wanted: list[Wanted]) -> list[str]:
+    from naap_ops.deploys import capture
+    from naap_ops.postgres.session import connect
+
+    if asked.no_capture or not call.app.loaded.settings.capture.enabled:
+        return ["no rows are captured"] if any(each.keeps for each in wanted) else []
+    told = capture.reasons(call.app, wanted)
+    alone = [each for each in wanted if each.alone] if not call.app.loaded.settings.deploy.command else []
+    with connect(seen.target.info, application_name="naap_ops deploy") as connection:
+        found = capture.estimates(connection, alone)
+    return [*map(str, found), *told]
 
 
 def _reverse_line(entry: dict[str, Any]) -> str:
@@ -101,6 +123,8 @@ def _told(call: Call, record: Record) -> dict[str, Any]:
     for entry in record.migrations:
         call.say(f"{entry['name']} is applied")
         call.say(f"  {_reverse_line(entry)}")
+    for each in record.captured:
+        call.say(f"kept for the reverse of {each['migration']}: {count_of(each['rows'], 'row')} of {each['table']}")
     for note in record.notes:
         call.say(f"note: {note}")
     call.say(f"backup from before: {record.backup or 'none'}")

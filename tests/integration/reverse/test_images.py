@@ -122,12 +122,12 @@ def test_a_change_of_type_gives_back_what_was_cut(any_database: ConnInfo) -> Non
     """Compared is what stands there before the type is changed back."""
     with trip(any_database, "create table t (id int primary key, n numeric(10,4), at timestamptz); insert into t values"
               " (1, 1.2345, '2020-01-01 01:02:03.456+00'), (2, 'NaN', 'infinity'), (3, 7, '4713-01-01 BC'), (4, 3.3333, now())") as journey:  # fmt: skip
-        was = journey.rows("select * from t where id < 4 order by 1")
+        was = journey.rows("select id, n::text, at::text from t where id < 4 order by 1")
         script = "alter table t alter n type numeric(8,1), alter at type date, alter id type bigint"
         journey.up(script)
         journey.live.execute("update t set n = 9.9 where id = 4; insert into t values (5000, 1.5, null)")
         journey.down(script)
-        assert journey.rows("select * from t where id < 4 order by 1") == was
+        assert journey.rows("select id, n::text, at::text from t where id < 4 order by 1") == was
         assert journey.conflicts == [("public.t", "4", ["n"])]
         assert journey.rows("select n::text from t where id > 3 order by id") == ["9.9000", "1.5000"]
 
@@ -141,8 +141,9 @@ def test_a_change_of_type_gives_back_what_was_cut(any_database: ConnInfo) -> Non
         ("create table t (a int, b text); insert into t values (1, 'x'), (1, 'x'), (null, null)", "drop table t"),
         ("create table t (a int, b text); insert into t values (1, 'x'), (1, 'x'), (2, 'x'), (null, null)", "delete from t where a = 1"),
         ("create table t (a int, b text); insert into t values (1, 'x'), (1, 'x')", "truncate t"),
-        ("create table t (a text, b int, c jsonb, primary key (b, a)); insert into t values ('x', 1, '{\"a\": [1, 2.50]}'), ('y', 1, null)",
-         "alter table t drop column c; update t set a = a where b = 2"),
+        ("create table t (a text, b int, c jsonb, d int, primary key (b, a));"
+            " insert into t values ('x', 1, '{\"a\": [1, 2.50]}', 3), ('y', 1, null, 4)",
+         "alter table t drop column c; update t set d = d + 1"),
         ("create table t (id int primary key, up int references t on delete cascade, s text);"
          " insert into t values (1, null, 'a'), (2, 1, 'b'), (3, 2, 'c')", "delete from t where id = 1"),
         ("create table a (id int primary key, b int); create table b (id int primary key, a int references a on delete cascade);"

@@ -1,7 +1,7 @@
 """Rows that migrations are about to destroy, kept in their own transactions: what that would take, and doing it.
 
-Only the built-in deploy shares its transaction, and only a script that is one transaction from end to end can be shared. What is
-not captured comes back from the backup, as it was when that was taken.
+Only the built-in deploy shares its transaction, and only a script that is one transaction from end to end can be shared. What
+is not captured comes back from the backup, as it was when that was taken.
 """
 
 from __future__ import annotations
@@ -31,7 +31,8 @@ _VALUE_BYTES: Final = 32  # of a column that no statistics know
 _SIZE: Final = """
 select greatest(c.reltuples, 0)::float8, c.reltuples < 0, pg_catalog.pg_table_size(c.oid)::float8,
   (select coalesce(sum(coalesce(s.avg_width, %(unknown)s)), 0)::float8 from unnest(%(columns)s::name[]) w (name)
-   left join pg_catalog.pg_stats s on s.schemaname = n.nspname and s.tablename = c.relname and s.attname = w.name and not s.inherited)
+   left join pg_catalog.pg_stats s
+     on s.schemaname = n.nspname and s.tablename = c.relname and s.attname = w.name and not s.inherited)
 from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
 where n.nspname = %(schema)s and c.relname = %(name)s
 """
@@ -42,7 +43,6 @@ class Wanted:
     """What one migration would have kept. ``alone``: its script is one transaction, which can be shared."""
 
     migration: str
-    sha256: str
     keeps: tuple[Keep, ...]
     alone: bool
     cannot: tuple[str, ...] = ()
@@ -108,7 +108,7 @@ def within_ceiling(app: App, found: Sequence[Estimate], *, asked_for: bool) -> N
         )
 
 
-def prepare(app: App, info: ConnInfo) -> str:
+def prepare(info: ConnInfo) -> str:
     """Have the register be there, and what has expired be gone. Why nothing can be captured, '' when it can."""
     from psycopg import errors
 
@@ -154,12 +154,12 @@ class Capturing:
             except psycopg.Error as error:
                 raise self._explained(connection, error, migration, watch.seen) from error
 
-    def after(self, connection: Connection, migration: str) -> None:
+    def after(self, connection: Connection, migration: str, attempt: str) -> None:
         """What is deferred runs now, while its rows can still be seen."""
         one = self.migrations[migration]
         connection.execute(b"set constraints all immediate")
         images = taking.after(connection, images_of(migration, one.keeps))
-        facts: dict[str, Any] = {"migration": migration, "schema": self.schema, "sha256": one.sha256, "lasting": self.lasting}
+        facts: dict[str, Any] = {"migration": migration, "schema": self.schema, "attempt": attempt, "lasting": self.lasting}
         store.register(connection, images, **facts)
         self.taken[migration] = images
 

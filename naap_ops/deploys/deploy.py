@@ -165,7 +165,7 @@ class _Work:
         with connect(self.seen.target.info, application_name="naap_ops deploy") as connection:
             found = capture.estimates(connection, self.keeping)
         capture.within_ceiling(self.app, found, asked_for=self.asked.capture)
-        if trouble := capture.prepare(self.app, self.seen.target.info):
+        if trouble := capture.prepare(self.seen.target.info):
             self.record.notes.append(trouble)
             self.keeping = []
 

@@ -142,7 +142,7 @@ def _wanted(made: Made) -> Wanted | None:
     if facts.status != "proved":
         return None
     cannot = tuple(f"{'.'.join(each.relation or ()) or 'some rows'}: {each.reason}" for each in facts.cannot)
-    return Wanted(made.migration.name, facts.script.sha256, facts.keeps, one_transaction(facts.script), cannot)
+    return Wanted(made.migration.name, facts.keeps, one_transaction(facts.script), cannot)
 
 
 def _must_do(one: Reverse, allowed: Collection[str]) -> None:

@@ -50,8 +50,8 @@ class Beside(Protocol):
     def before(self, connection: Connection, migration: str) -> None:
         """Raises OpsError: then the migration is not begun, and has no row."""
 
-    def after(self, connection: Connection, migration: str) -> None:
-        """Raises psycopg.Error: then the migration has failed."""
+    def after(self, connection: Connection, migration: str, attempt: str) -> None:
+        """``attempt``: the id of its row. Raises psycopg.Error: then the migration has failed."""
 
 
 @dataclass(frozen=True)
@@ -224,7 +224,7 @@ def _apply(
         try:
             _reset(connection)
             if beside is not None and within:
-                beside.after(connection, migration.name)
+                beside.after(connection, migration.name, id)
                 connection.execute("commit")
             attempts.finish(connection, schema, id)
         except Error as lost:

@@ -26,7 +26,7 @@ from naap_ops.procedure.journal import ABORTED, DONE, Journal
 from naap_ops.procedure.perform import abort, perform
 from naap_ops.procedure.step import Step
 from naap_ops.rollback import audit
-from naap_ops.rollback.plan import Asked, Plan, look
+from naap_ops.rollback.plan import THEIRS, Asked, Plan, look
 from naap_ops.rollback.running import Patience
 from naap_ops.rollback.settling import Settling
 from naap_ops.rollback.unit import Ground, Putting, Unit
@@ -41,7 +41,8 @@ NAME: Final = "rollback"
 @dataclass(frozen=True)
 class Request:
     """What is done, as the journal keeps it. ``schemas``: by schema the migrations undone there, newest first. ``downs``: their
-    reverses; ``halves``: by schema, for those that had failed half-way there, ``text`` and ``upto`` of :class:`Half`."""
+    reverses; ``halves``: by schema, for those that had failed half-way there, ``text`` and ``upto`` of :class:`Half`. ``filled``: likewise the reverses that bring rows back; ``told``: their
+    conflicts are listed."""
 
     database: str
     migrations: list[str]
@@ -53,6 +54,8 @@ class Request:
     losses: list[str] = field(default_factory=list)
     statements: int = 0
     halves: dict[str, dict[str, dict[str, Any]]] = field(default_factory=dict)
+    filled: dict[str, dict[str, str]] = field(default_factory=dict)
+    told: bool = True
 
 
 @dataclass(frozen=True)
@@ -72,6 +75,8 @@ class Outcome:
     record: str
     journal: str
     steps: list[dict[str, Any]]
+    restored: dict[str, int] = field(default_factory=dict)
+    conflicts: list[dict[str, Any]] = field(default_factory=list)
     tenants: dict[str, str] = field(default_factory=dict)
     commit: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
@@ -94,7 +99,7 @@ def rollback(app: App, database: str | None, asked: Asked, seen: Plan) -> Outcom
         now = look(app, database, asked, connection)
         if (dict(now.undone), now.scripts) != (dict(seen.schemas), dict(seen.scripts)):
             raise OutOfStep(reason="the books or the folder have changed since the plan was shown: nothing was done")
-        request = _request(app, seen)
+        request = _request(app, seen, asked)
         with Journal.begin(_folder(app), NAME, asdict(request)) as journal:
             return _carried_out(app, connection, database, journal, request)
 
@@ -150,7 +155,7 @@ def _locked(app: App, database: str | None) -> Iterator[Connection]:
         yield connection
 
 
-def _request(app: App, plan: Plan) -> Request:
+def _request(app: App, plan: Plan, asked: Asked) -> Request:
     folder = app.project().migrations
     tree = Worktree.of(folder) if folder.is_dir() else None
     tidy = [name for name in plan.migrations if tree is not None and tree.tidy(folder / name, app.archive)]
@@ -168,6 +173,8 @@ def _request(app: App, plan: Plan) -> Request:
             schema: {name: {"text": half.text, "upto": half.upto} for name, half in of.items()}
             for schema, of in plan.way.halves.items()
         },
+        {schema: {name: each.text for name, each in of.items()} for schema, of in plan.way.filled.items()},
+        asked.conflicts != THEIRS,
     )
 
 
@@ -193,7 +200,8 @@ def _units(ground: Ground, request: Request) -> dict[str, list[Unit]]:
     def unit(name: str, schema: str) -> Unit:
         half = request.halves.get(schema, {}).get(name)
         if half is None:
-            return Unit(ground, name, schema, request.downs[name], putting)
+            text = request.filled.get(schema, {}).get(name, request.downs[name])
+            return Unit(ground, name, schema, text, putting, told=request.told)
         return Unit(ground, name, schema, half["text"], putting, half["upto"])
 
     return {schema: [unit(name, schema) for name in names] for schema, names in request.schemas.items()}
@@ -237,6 +245,7 @@ def _carried_out(app: App, connection: Connection, database: str | None, journal
 def _outcome(app: App, journal: Journal, request: Request, tenants: Mapping[str, str], notes: Sequence[str]) -> Outcome:
     undone = journal.outcome == ABORTED
     entries = [journal.facts(f"archive {name}").get("entry") for name in request.migrations]
+    facts = [journal.facts(f"{name} in {schema}") for schema, names in request.schemas.items() for name in names]
     began = clock.parse(journal.events[0]["at"])
     outcome = Outcome(
         migration=request.migrations[-1],
@@ -252,11 +261,22 @@ def _outcome(app: App, journal: Journal, request: Request, tenants: Mapping[str,
         record=str(app.state / "records" / f"{journal.id}.json"),
         journal=journal.id,
         steps=journal.steps(),
+        restored={} if undone else _sums(facts),
+        conflicts=[] if undone else [one for each in facts for one in each.get("conflicts", [])],
         tenants=dict(tenants) if len(tenants) > 1 else {},
         commit=list(journal.facts("settle").get("commit", [])),
         notes=list(notes),
     )
     return _recorded(journal, outcome)
+
+
+def _sums(facts: Sequence[Mapping[str, Any]]) -> dict[str, int]:
+    """Rows that came back, by table, over all migrations."""
+    found: dict[str, int] = {}
+    for each in facts:
+        for table, rows in each.get("restored", {}).items():
+            found[table] = found.get(table, 0) + rows
+    return found
 
 
 def _recorded(journal: Journal, outcome: Outcome) -> Outcome:

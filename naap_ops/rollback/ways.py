@@ -18,7 +18,9 @@ from naap_ops.backup.repository import Backup
 from naap_ops.errors import OpsError
 from naap_ops.halfway import Half
 from naap_ops.reverse import document, files
-from naap_ops.rollback import since
+from naap_ops.reverse.images.model import SOURCES, Keep
+from naap_ops.rollback import since, sources
+from naap_ops.rollback.sources import Filled, Known
 from naap_ops.wording import count_of
 
 if TYPE_CHECKING:
@@ -43,6 +45,7 @@ class Way:
 
     ``losses``: all that is lost, in words. ``downs``: the reverse by migration. ``seconds``: how long it takes, roughly.
     ``halves``: by schema and migration, where that failed half-way, the reverse of what took effect; ``told``: how far it came.
+    ``filled``: by schema and migration, the reverse that brings rows back; ``source``: the backup that some of them are in.
     """
 
     strategy: str
@@ -54,6 +57,8 @@ class Way:
     statements: int = 0
     backup: Backup | None = None
     halves: Mapping[str, Mapping[str, Half]] = field(default_factory=dict)
+    filled: Mapping[str, Mapping[str, Filled]] = field(default_factory=dict)
+    source: Backup | None = None
     told: tuple[str, ...] = ()
 
     @property
@@ -63,6 +68,11 @@ class Way:
     @property
     def rows(self) -> int:
         return sum(self.lost.values())
+
+    @property
+    def comes_back(self) -> tuple[str, ...]:
+        """Rows that the migration had destroyed, in sentences."""
+        return tuple(dict.fromkeys(line for of in self.filled.values() for each in of.values() for line in each.lines()))
 
     def as_dict(self) -> dict[str, Any]:
         return {
@@ -74,6 +84,7 @@ class Way:
             "seconds": self.seconds,
             "backup": self.backup.id if self.backup else None,
             "halfway": list(self.told),
+            "comes_back": list(self.comes_back),
         }
 
 
@@ -101,35 +112,65 @@ class Undoing:
 
 
 def by_reverse(
-    app: App, wanted: reverses.Wanted, undoing: Sequence[Undoing], connection: Connection, books: Mapping[str, Books]
+    app: App,
+    wanted: reverses.Wanted,
+    undoing: Sequence[Undoing],
+    connection: Connection,
+    books: Mapping[str, Books],
+    backup: Backup | None = None,
 ) -> Way:
-    """``undoing`` newest first; ``books`` of the schemas in question. Reverses that are not at hand are made and proved now,
-    which takes a while."""
+    """``undoing`` newest first; ``books`` of the schemas in question; ``backup`` from before all of them. Reverses that are not
+    at hand are made and proved now, which takes a while."""
     blocked = [f"{each.name}: {each.problem}" for each in undoing if each.problem]
     if blocked:
         return Way(REVERSE, "; ".join(blocked))
     downs: dict[str, str] = {}
     halves: dict[str, dict[str, Half]] = {}
     told: list[str] = []
+    brought: dict[str, dict[str, Filled]] = {}
     lost: dict[str, int] = {}
     losses: list[str] = []
     try:
         for each in undoing:
             assert each.files is not None
             if each.applied:
-                text, known = at_hand(each.files) or _made(app, replace(wanted, schema=each.applied[0]), each.files)
-                downs[each.name] = text
-                _add(_losses(connection, known, document.schema_of(text), each.applied), lost, losses)
+                known = at_hand(each.files)
+                if known is None or (known.loses_data and not known.keeps):
+                    known = _made(app, replace(wanted, schema=each.applied[0]), each.files)
+                downs[each.name] = known.text
+                own = document.schema_of(known.text)
+                for schema in each.applied:
+                    more = sources.filled(
+                        app, wanted, each.files, known, own or each.applied[0], books[schema], connection, backup, told
+                    )
+                    if more is not None:
+                        brought.setdefault(schema, {})[each.name] = more
+                    left = known.losses if more is None else more.losses
+                    _add(_losses(connection, left, own if more is None else schema, [schema]), lost, losses)
             for schema in each.failed:
                 half = _half(app, wanted.database, books[schema], each.name, told)
                 halves.setdefault(schema, {})[each.name] = half
                 _add(_losses(connection, half.losses, schema, [schema]), lost, losses)
     except OpsError as error:
         return Way(REVERSE, error.text, told=tuple(told))
+    seconds = _START_SECONDS
+    source = backup if any(one.from_backup for of in brought.values() for one in of.values()) else None
+    if source is not None:
+        seconds += _START_SECONDS + _bytes_of(source, brought) / _LOAD_BYTES_PER_SECOND
     texts = [*downs.values(), *(half.text for of in halves.values() for half in of.values())]
     count = sum(map(_statements, texts))
     said = tuple(dict.fromkeys(losses))
-    return Way(REVERSE, "", lost, said, _START_SECONDS, downs, count, halves=halves, told=tuple(told))
+    return Way(
+        REVERSE, "", lost, said, round(seconds, 1), downs, count,
+        halves=halves, filled=brought, source=source, told=tuple(told),
+    )  # fmt: skip
+
+
+def _bytes_of(backup: Backup, brought: Mapping[str, Mapping[str, Filled]]) -> float:
+    """What of the backup is read, in bytes of its files."""
+    wanted = {image.keep.relation for of in brought.values() for one in of.values() for image in one.images}
+    paths = {table.file for table in backup.sound.tables if (table.schema, table.name) in wanted}
+    return float(sum(fact.bytes for fact in backup.sound.files if fact.path in paths))
 
 
 def _add(more: tuple[dict[str, int], list[str]], lost: dict[str, int], losses: list[str]) -> None:
@@ -146,7 +187,7 @@ def _half(app: App, database: str | None, books: Books, name: str, told: list[st
     return halfway.reverse(app, database, seen)
 
 
-def at_hand(migration: files.Migration) -> tuple[str, list[dict[str, Any]]] | None:
+def at_hand(migration: files.Migration) -> Known | None:
     """The reverse that lies beside it, proved as it is for the script as it is, and its losses. None without one."""
     try:
         data = migration.down.read_bytes()
@@ -156,10 +197,12 @@ def at_hand(migration: files.Migration) -> tuple[str, list[dict[str, Any]]] | No
     known = migration.known()
     script = hashlib.sha256(migration.read()).hexdigest()
     proved = document.status_of(text) == ("proved", script) and known.get("down_sha256") == hashlib.sha256(data).hexdigest()
-    return (text, list(known.get("losses", []))) if proved else None
+    if not proved:
+        return None
+    return Known(text, list(known.get("losses", [])), tuple(map(Keep.of, known.get("keeps", []))))
 
 
-def _made(app: App, wanted: reverses.Wanted, migration: files.Migration) -> tuple[str, list[dict[str, Any]]]:
+def _made(app: App, wanted: reverses.Wanted, migration: files.Migration) -> Known:
     """A reverse made and proved now, and written nowhere. Raises what making it raises, ReverseRefused, ProofFailed."""
     from naap_ops.errors import ProofFailed, ReverseRefused
 
@@ -169,7 +212,7 @@ def _made(app: App, wanted: reverses.Wanted, migration: files.Migration) -> tupl
     if made.reverse.status != "proved":
         kind = ReverseRefused if made.exit_code == reverses.REFUSED else ProofFailed
         raise kind(reason=f"{migration.name} has no proved reverse: {made.reverse.reason.splitlines()[0]}")
-    return made.reverse.text, made.reverse.losses
+    return Known(made.reverse.text, made.reverse.losses, made.reverse.keeps)
 
 
 def _statements(text: str) -> int:
@@ -191,6 +234,8 @@ def _losses(
     lost: dict[str, int] = {}
     said: list[str] = []
     for loss in losses:
+        if loss.get("source", "none") in SOURCES:
+            continue
         count = 0
         words = str(loss["object"]).split(".") if loss.get("object") else []
         column = bool(words) and loss["loss"] == "values" and len(words) == 3

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Final
 
 from naap_ops.reverse.render import quoted
@@ -54,6 +54,14 @@ class Keep:
     def everything(self) -> bool:
         """Rows that the migration did not touch are kept, too: a column goes, and with it all its values."""
         return any(column.after is None for column in self.columns)
+
+    def moved(self, own: str, schema: str) -> Keep:
+        """The same of another tenant: what lies in schema ``own`` is meant in ``schema``."""
+        relation, after = (
+            (schema, name[1]) if name is not None and name[0] == own else name for name in (self.relation, self.after)
+        )
+        assert relation is not None
+        return replace(self, relation=relation, after=after)
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""

@@ -20,21 +20,21 @@ _THERE: Final = "select pg_catalog.to_regclass('naap_ops.images') is not null"
 _DDL: Final = f"""
 create schema if not exists {SCHEMA};
 create table if not exists {SCHEMA}.images (
-  image name primary key, migration text not null, schema text not null, sha256 text not null, source text not null,
+  image name primary key, migration text not null, schema text not null, attempt text not null, source text not null,
   keep jsonb not null, rows bigint not null, bytes bigint not null,
   taken_at timestamptz not null default clock_timestamp(), expires_at timestamptz not null);
 comment on table {SCHEMA}.images is 'naap_ops: rows as they were before a migration, for its reverse'
 """
 _ROW: Final = f"""
-insert into {SCHEMA}.images (image, migration, schema, sha256, source, keep, rows, bytes, expires_at)
+insert into {SCHEMA}.images (image, migration, schema, attempt, source, keep, rows, bytes, expires_at)
 values (%s, %s, %s, %s, %s, %s, %s, %s, clock_timestamp() + %s)
-on conflict (image) do update set migration = excluded.migration, schema = excluded.schema, sha256 = excluded.sha256,
+on conflict (image) do update set migration = excluded.migration, schema = excluded.schema, attempt = excluded.attempt,
   source = excluded.source, keep = excluded.keep, rows = excluded.rows, bytes = excluded.bytes, taken_at = excluded.taken_at,
   expires_at = excluded.expires_at
 """
 _FIND: Final = f"""
 select image, source, keep::text, rows, bytes from {SCHEMA}.images
-where migration = %s and schema = %s and sha256 = %s
+where migration = %s and schema = %s and attempt = %s
   and pg_catalog.to_regclass(pg_catalog.format('{SCHEMA}.%%I', image)) is not null
 order by image
 """
@@ -49,20 +49,21 @@ def prepare(connection: Connection) -> None:
 
 
 def register(
-    connection: Connection, images: Iterable[Image], *, migration: str, schema: str, sha256: str, lasting: timedelta
+    connection: Connection, images: Iterable[Image], *, migration: str, schema: str, attempt: str, lasting: timedelta
 ) -> None:
-    """Enter images that were taken, in the transaction that is open. ``schema``: whose migration; ``sha256``: of its script."""
+    """Enter images that were taken, in the transaction that is open. ``schema``: whose migration; ``attempt``: the
+    id of its row in Prisma's books: what another attempt left is another matter."""
     for image in images:
         keep = json.dumps(image.keep.as_dict())
-        values = [image.table, migration, schema, sha256, image.source, keep, image.rows or 0, image.bytes or 0, lasting]
+        values = [image.table, migration, schema, attempt, image.source, keep, image.rows or 0, image.bytes or 0, lasting]
         connection.execute(_ROW, values)
 
 
-def find(connection: Connection, migration: str, schema: str, sha256: str) -> tuple[Image, ...]:
-    """The images of a migration as that script made them, those that are there."""
+def find(connection: Connection, migration: str, schema: str, attempt: str) -> tuple[Image, ...]:
+    """The images that were taken when this attempt applied the migration, those that are there."""
     if connection.execute(_THERE).fetchone() != (True,):
         return ()
-    rows = connection.execute(_FIND, [migration, schema, sha256]).fetchall()
+    rows = connection.execute(_FIND, [migration, schema, attempt]).fetchall()
     return tuple(Image(Keep.of(json.loads(keep)), table, source, rows, size) for table, source, keep, rows, size in rows)
 
 
@@ -79,10 +80,12 @@ def prune(connection: Connection) -> list[str]:
     return names
 
 
-def forget(connection: Connection, images: Iterable[Image]) -> None:
-    """Drop these, in the transaction that is open or each by itself."""
+def forget(connection: Connection, migration: str, schema: str) -> None:
+    """Drop the images of a migration that is undone, in the transaction that is open: its rows are back."""
+    if connection.execute(_THERE).fetchone() != (True,):
+        return
     from psycopg import sql
 
-    for image in images:
-        connection.execute(f"delete from {SCHEMA}.images where image = %s".encode(), [image.table])
-        connection.execute(sql.SQL("drop table if exists {}").format(sql.Identifier(SCHEMA, image.table)))
+    query = f"delete from {SCHEMA}.images where migration = %s and schema = %s returning image"
+    for (name,) in connection.execute(query.encode(), [migration, schema]).fetchall():
+        connection.execute(sql.SQL("drop table if exists {}").format(sql.Identifier(SCHEMA, name)))

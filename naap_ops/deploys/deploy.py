@@ -103,7 +103,6 @@ class _Work:
             self._back_up()
         with self._step("reverse", "the reverse of every migration, proved"):
             self._reverse()
-        with self._step("capture", "what of the rows that go is kept"):
             self._keep()
         with self._step("look", "a second look: what is pending, who holds Prisma's lock"):
             self._same()

@@ -16,8 +16,8 @@ from naap_ops.errors import StorageError
 class Record:
     """``migrations``: per migration its ``name``, ``state`` afterwards, ``reverse`` and its ``losses``, ``down``, ``seconds``
     (None where a command applied it). ``command``: its words, redacted; None: the built-in deploy. ``status``: its exit.
-    ``captured``: per table whose rows are kept for a reverse,
-    ``migration, table, rows, bytes``. ``error``: the failure's JSON form, None when all went well. ``before``, ``after``: every migration's state.
+    ``captured``: per table whose rows are kept for a reverse, ``migration, table, rows, bytes``. ``error``: the failure's JSON
+    form, None when all went well. ``before``, ``after``: every migration's state.
     """
 
     id: str

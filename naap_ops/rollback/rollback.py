@@ -25,8 +25,10 @@ from naap_ops.procedure import journal as journals
 from naap_ops.procedure.journal import ABORTED, DONE, Journal
 from naap_ops.procedure.perform import abort, perform
 from naap_ops.procedure.step import Step
+from naap_ops.reverse.images.model import Keep, images_of
 from naap_ops.rollback import audit
 from naap_ops.rollback.plan import THEIRS, Asked, Plan, look
+from naap_ops.rollback.rehydrating import Rehydrating
 from naap_ops.rollback.running import Patience
 from naap_ops.rollback.settling import Settling
 from naap_ops.rollback.unit import Ground, Putting, Unit
@@ -41,8 +43,9 @@ NAME: Final = "rollback"
 @dataclass(frozen=True)
 class Request:
     """What is done, as the journal keeps it. ``schemas``: by schema the migrations undone there, newest first. ``downs``: their
-    reverses; ``halves``: by schema, for those that had failed half-way there, ``text`` and ``upto`` of :class:`Half`. ``filled``: likewise the reverses that bring rows back; ``told``: their
-    conflicts are listed."""
+    reverses; ``halves``: by schema, for those that had failed half-way there, ``text`` and ``upto`` of :class:`Half`.
+    ``filled``: likewise the reverses that bring rows back; ``told``: their conflicts are listed;
+    ``fetched``: the keeps that first come out of backup ``source``."""
 
     database: str
     migrations: list[str]
@@ -56,6 +59,8 @@ class Request:
     halves: dict[str, dict[str, dict[str, Any]]] = field(default_factory=dict)
     filled: dict[str, dict[str, str]] = field(default_factory=dict)
     told: bool = True
+    source: str | None = None
+    fetched: dict[str, dict[str, list[dict[str, Any]]]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -118,7 +123,7 @@ def undo(app: App, database: str | None, ref: str | None) -> Outcome:
         request = _of(journal, connection)
         ground = _ground(app, connection, database, journal)
         audit.prepare(connection)
-        abort(journal, _steps(ground, request), app.events)
+        abort(journal, _steps(app, ground, database, request), app.events)
         return _outcome(app, journal, request, {}, [])
 
 
@@ -175,6 +180,11 @@ def _request(app: App, plan: Plan, asked: Asked) -> Request:
         },
         {schema: {name: each.text for name, each in of.items()} for schema, of in plan.way.filled.items()},
         asked.conflicts != THEIRS,
+        plan.way.source.id if plan.way.source else None,
+        {
+            schema: {name: [image.keep.as_dict() for image in each.images] for name, each in of.items() if each.from_backup}
+            for schema, of in plan.way.filled.items()
+        },
     )
 
 
@@ -207,9 +217,27 @@ def _units(ground: Ground, request: Request) -> dict[str, list[Unit]]:
     return {schema: [unit(name, schema) for name in names] for schema, names in request.schemas.items()}
 
 
-def _steps(ground: Ground, request: Request) -> list[Step]:
+def _steps(app: App, ground: Ground, database: str | None, request: Request) -> list[Step]:
     units = [unit for each in _units(ground, request).values() for unit in each]
-    return [*units, _settling(ground, request)]
+    return [*_fetching(app, ground, database, request), *units, _settling(ground, request)]
+
+
+def _fetching(app: App, ground: Ground, database: str | None, request: Request) -> list[Rehydrating]:
+    """A step for each schema whose rows come out of the backup."""
+    if request.source is None:
+        return []
+    return [
+        Rehydrating(
+            app,
+            database,
+            ground.connection,
+            request.source,
+            schema,
+            {name: images_of(name, tuple(map(Keep.of, keeps)), "backup") for name, keeps in of.items()},
+        )
+        for schema, of in request.fetched.items()
+        if of
+    ]
 
 
 def _settling(ground: Ground, request: Request) -> Settling:
@@ -221,6 +249,7 @@ def _carried_out(app: App, connection: Connection, database: str | None, journal
     ground = _ground(app, connection, database, journal)
     trouble = audit.prepare(connection)
     failed: dict[str, OpsError] = {}
+    perform(journal, _fetching(app, ground, database, request), app.events, end=False)
     for schema, units in _units(ground, request).items():
         try:
             perform(journal, units, app.events, end=False)

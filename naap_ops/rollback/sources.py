@@ -12,6 +12,7 @@ from naap_ops.restore.outcome import size_text
 from naap_ops.reverse import files
 from naap_ops.reverse.images import store
 from naap_ops.reverse.images.model import Image, Keep, images_of
+from naap_ops.rollback import rehydrating
 from naap_ops.wording import count_of
 
 if TYPE_CHECKING:
@@ -78,9 +79,12 @@ def filled(
     if not known.loses_data:
         return None
     images = store.find(connection, migration.name, books.schema, books.attempt(migration.name))
-    if not images and backup is not None:
+    if not images and backup is not None and known.keeps:
         keeps = tuple(keep.moved(own, books.schema) for keep in known.keeps)
         images = tuple(replace(image, source="backup") for image in images_of(migration.name, keeps))
+        if reason := rehydrating.reason_not(backup.sound, images):
+            told.append(f"{migration.name}: rows do not come back from backup {backup.id}: {reason}")
+            return None
     if not images:
         return None
     app.events.emit("rollback.step", name="prove", text=f"{migration.name}: proving the reverse that brings its rows back")

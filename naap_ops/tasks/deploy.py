@@ -66,7 +66,7 @@ def deploy(
         return _dry(call, asked, seen)
     call.confirm_name(f"deploying to {seen.database!r}", seen.database, [*seen.lines(), *_by(call, asked)])
     call.begin("deploy")
-    call.tell_steps("backup", "reverse", "capture", "look", "migrate", "apply", "status")
+    call.tell_steps("backup", "reverse", "look", "migrate", "apply", "status")
     if no_backup:
         call.note("no backup is taken before it: --no-backup")
     return _told(call, deploys.deploy(call.app, call.database, asked, seen, call.note))

@@ -30,7 +30,7 @@ MIGRATION = "20260101000000_up"
 
 @dataclass
 class Trip:
-    """One round trip. ``schema_of_before`` makes the tables; ``live`` is the database in which it happens, ``aside`` another."""
+    """One round trip. ``before`` makes the tables; ``live`` is the database in which it happens, ``aside`` another."""
 
     live: Connection
     aside: Connection

@@ -17,9 +17,9 @@ from naap_ops.reverse.explained import Explained, explain
 from naap_ops.reverse.guards import guards
 from naap_ops.reverse.images.compose import composed
 from naap_ops.reverse.images.keeps import keeps
-from naap_ops.reverse.images.model import Cannot, Image, Keep
+from naap_ops.reverse.images.model import Cannot, Image, Keep, images_of
 from naap_ops.reverse.locks import locks
-from naap_ops.reverse.model import Plan
+from naap_ops.reverse.model import Loss, Plan
 from naap_ops.reverse.plan import plan
 from naap_ops.reverse.proof import Proof, Shadow
 from naap_ops.reverse.render import Sql
@@ -158,10 +158,12 @@ def make(
         reason = "\n".join(f"statement {each.statement.index}: {each.reason}" for each in planned.refusals)
         return _refused(script, planned, reason, facts, began)
     found = guards(before, done.after, sql)
-    kept = keeps(planned, done.steps, before, done.after)
+    planned, kept, cannot = _answered(planned, done, before, sql)
     if not prove:
         text, differing = document.write(planned, found, facts), explain(planned, done.steps, before)
-        return Reverse(script, "unproved", text, "it was not tried", planned, None, time.monotonic() - began, differing, *kept)
+        return Reverse(
+            script, "unproved", text, "it was not tried", planned, None, time.monotonic() - began, differing, kept, cannot
+        )
     unfit: list[str] = []
     for tried in _plans(planned, done, before, shadow.images, sql, force=force):
         proof = shadow.prove(script, done, before, tried, document.write(tried, found, facts))
@@ -173,9 +175,29 @@ def make(
         return replace(_refused(script, planned, "its proof failed:\n" + "\n".join(proof.failures), known, began), proof=proof)
     text, differing = document.write(tried, found, replace(known, status="proved")), explain(tried, done.steps, before)
     return Reverse(
-        script, "proved", text, "", tried, proof, time.monotonic() - began, differing, *kept,
+        script, "proved", text, "", tried, proof, time.monotonic() - began, differing, kept, cannot,
         unfit=tuple(unfit) if images and tried is planned else (),
     )  # fmt: skip
+
+
+def _answered(planned: Plan, done: Replay, before: Catalog, sql: Sql) -> tuple[Plan, tuple[Keep, ...], tuple[Cannot, ...]]:
+    """The plan whose losses say what no image would bring back; what images would have to hold; and why not more."""
+    kept, cannot = keeps(planned, done.steps, before, done.after)
+    images = images_of(planned.script.name, kept)
+    best = composed(planned, done.steps, before, done.after, images, sql)
+    if best is None:
+        cannot += tuple(Cannot(keep.relation, None, "its reverse is not one transaction") for keep in kept)
+        kept, best = (), planned
+    reversals = tuple(
+        replace(each, losses=tuple(map(_hopeless, each.losses, like.losses)))
+        for each, like in zip(planned.reversals, best.reversals, strict=True)
+    )
+    return replace(planned, reversals=reversals), kept, cannot
+
+
+def _hopeless(loss: Loss, best: Loss) -> Loss:
+    data = loss.kind in ("rows", "values", "residue") and not loss.since
+    return replace(loss, source="cannot") if data and not best.comes_back else loss
 
 
 def _plans(planned: Plan, done: Replay, before: Catalog, images: Sequence[Image], sql: Sql, *, force: bool) -> Iterator[Plan]:

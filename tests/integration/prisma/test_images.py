@@ -1,4 +1,4 @@
-"""Rows that a deploy destroyed come back with `invoke rollback`: from what the deploy captured, else from the backup before it."""
+"""Rows that a deploy destroyed come back with `invoke rollback`: from what the deploy captured, else from the backup."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from tests.integration.prisma.test_deploy import deploy
 from tests.integration.prisma.test_rollback import rollback
 
 SHOP, LOSSY = "20260401000000_shop", "20260501000000_lossy"
-TABLES = """CREATE TABLE "Shop" ("id" SERIAL NOT NULL, "name" TEXT NOT NULL, "rank" INTEGER, CONSTRAINT "Shop_pkey" PRIMARY KEY ("id"));
+TABLES = """CREATE TABLE "Shop" ("id" SERIAL NOT NULL, "name" TEXT NOT NULL, "rank" INTEGER,
+  CONSTRAINT "Shop_pkey" PRIMARY KEY ("id"));
 CREATE TABLE "Item" ("id" SERIAL NOT NULL, "shop" INTEGER NOT NULL, "price" NUMERIC(10,2),
   CONSTRAINT "Item_pkey" PRIMARY KEY ("id"),
   CONSTRAINT "Item_shop_fkey" FOREIGN KEY ("shop") REFERENCES "Shop"("id") ON DELETE CASCADE ON UPDATE CASCADE);

@@ -78,9 +78,9 @@ class Trip:
         made = self.made(script, self.images, force=force)
         assert made.status == "proved", made.reason
         assert made.unfit == ()
-        (part,) = segments(made.text)
         self.live.execute("begin")
-        self.live.execute(part.sql.encode())
+        for part in segments(made.text):
+            self.live.execute(part.sql.encode())
         if self.images:
             counted = self.live.execute(f"select relation, sum(rows) from {RESTORED} group by 1".encode()).fetchall()
             self.restored = {relation: int(rows) for relation, rows in counted if rows}

@@ -67,7 +67,7 @@ class Trip:
         assert plain.status == "proved", plain.reason
         images = images_of(MIGRATION, plain.keeps)
         self.live.execute("begin")
-        taking.before(self.live, images, lock=True)
+        images = taking.before(self.live, images, lock=True)
         self.run(self.live, script)
         self.images = taking.after(self.live, images)
         self.live.execute("commit")

@@ -137,6 +137,7 @@ class Capturing:
     lock_seconds: float
     lasting: timedelta
     taken: dict[str, tuple[Image, ...]] = field(default_factory=dict)
+    begun: tuple[Image, ...] = ()
 
     def wanted(self, migration: str) -> bool:
         return migration in self.migrations
@@ -149,16 +150,15 @@ class Capturing:
         with BlockerWatch(self.info, connection.info.backend_pid, interval=0.3) as watch:
             try:
                 connection.execute(f"set local lock_timeout = '{self.lock_seconds * 1000:.0f}ms'".encode())
-                taking.before(connection, images_of(migration, one.keeps), lock=True)
+                self.begun = taking.before(connection, images_of(migration, one.keeps), lock=True)
                 connection.execute(b"reset lock_timeout")
             except psycopg.Error as error:
                 raise self._explained(connection, error, migration, watch.seen) from error
 
     def after(self, connection: Connection, migration: str, attempt: str) -> None:
         """What is deferred runs now, while its rows can still be seen."""
-        one = self.migrations[migration]
         connection.execute(b"set constraints all immediate")
-        images = taking.after(connection, images_of(migration, one.keeps))
+        images = taking.after(connection, self.begun)
         facts: dict[str, Any] = {"migration": migration, "schema": self.schema, "attempt": attempt, "lasting": self.lasting}
         store.register(connection, images, **facts)
         self.taken[migration] = images

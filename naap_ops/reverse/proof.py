@@ -139,7 +139,7 @@ class Shadow:
         """Run the migration. One that fails on rows is run again without them, if nothing of it is left."""
         while True:
             self.limit()
-            taking.before(self.connection, self.images)
+            self.images = taking.before(self.connection, self.images)
             try:
                 done = replay(self.connection, script, self.catalog)
             except ForwardFailed as failure:

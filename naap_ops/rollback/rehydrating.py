@@ -122,7 +122,7 @@ class Rehydrating(Step):
         for migration in scripts:
             images = self.wanted.get(migration.name, ())
             try:
-                taking.before(shadow.connection, images)
+                images = taking.before(shadow.connection, images)
                 replay(shadow.connection, migration.script(), shadow.catalog, steps=False, look=False)
                 taken |= {migration.name: taking.after(shadow.connection, images)} if images else {}
             except (ForwardFailed, psycopg.Error) as error:

@@ -207,7 +207,8 @@ class _Work:
     def result(self) -> Plan:
         self._rows()
         reversals = [self._reversal(reversal) for reversal in self.plan.reversals]
-        opening = [(text, "", "") for text in statements.OPENING] + self.opening
+        known = [f"ANALYZE {image.name}" for image in self.covered.values()]
+        opening = [(text, "", "") for text in (*statements.OPENING, *known)] + self.opening
         pieces = [Piece(_FIRST, at, text, lock=lock, relation=on) for at, (text, on, lock) in enumerate(opening)]
         reversals[0] = replace(reversals[0], pieces=(*pieces, *reversals[0].pieces))
         return replace(self.plan, reversals=tuple(reversals))

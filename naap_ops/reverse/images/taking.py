@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from naap_ops.reverse.images.model import SCHEMA, Image, KeptColumn
-from naap_ops.reverse.render import quoted
+from naap_ops.reverse.render import literal, quoted
 
 if TYPE_CHECKING:
     from naap_ops.postgres.session import Connection
@@ -19,32 +19,27 @@ _SCHEMA = f"create schema if not exists {SCHEMA}"
 TEXT = '::pg_catalog.text COLLATE pg_catalog."default"'  # a column's own collation may go with the migration
 
 
-def before(connection: Connection, images: Iterable[Image], *, lock: bool = False) -> None:
-    """What the migration is about to change or take away. An image of the same name that is there is replaced.
+def before(connection: Connection, images: Iterable[Image], *, lock: bool = False) -> tuple[Image, ...]:
+    """What the migration is about to change or take away. An image of the same name that is there is replaced. The images, for
+    :func:`after`.
 
     ``lock``: the tables are locked against writers until the open transaction ends.
     """
     wanted = list(images)
     if not wanted:
-        return
+        return ()
     with _unfiltered(connection):
         connection.execute(_SCHEMA.encode())
         if lock:
             tables = ", ".join(relation(image.keep.relation) for image in wanted)
             connection.execute(f"lock table {tables} in share row exclusive mode".encode())
-        for image in wanted:
-            for statement in _before(image):
-                connection.execute(statement.encode())
+        return tuple(_begun(connection, image) for image in wanted)
 
 
 def after(connection: Connection, images: Iterable[Image]) -> tuple[Image, ...]:
     """What the migration has left; the images with their sizes."""
-    wanted = list(images)
     with _unfiltered(connection):
-        for image in wanted:
-            for statement in _after(image):
-                connection.execute(statement.encode())
-        return tuple(_measured(connection, image) for image in wanted)
+        return tuple(_finished(connection, image) for image in images)
 
 
 def drop(connection: Connection, images: Iterable[Image]) -> None:
@@ -68,11 +63,25 @@ class _unfiltered:  # noqa: N801  # a context manager that reads as a word
             self.connection.execute("select set_config('row_security', %s, false)", [self.was])
 
 
-def _measured(connection: Connection, image: Image) -> Image:
-    query = f"select count(*), pg_catalog.pg_total_relation_size({_literal(image.name)}::regclass) from {image.name}"
-    row = connection.execute(query.encode()).fetchone()
+def _begun(connection: Connection, image: Image) -> Image:
+    rows = None
+    for statement in _before(image):
+        done = connection.execute(statement.encode())
+        rows = done.rowcount if statement.startswith("CREATE TABLE") else rows
+    return replace(image, rows=rows)
+
+
+def _finished(connection: Connection, image: Image) -> Image:
+    """Statistics are for whoever uses it: tables are locked, and writers wait."""
+    rows = image.rows
+    if image.keep.compared:
+        rows = connection.execute(f"CREATE TABLE {image.name} AS {_after(image)}".encode()).rowcount
+        connection.execute(f"REVOKE ALL ON {image.name} FROM PUBLIC".encode())
+        connection.execute(f"DROP TABLE {image.aside}".encode())
+    size = f"select pg_catalog.pg_total_relation_size({literal(image.name)}::regclass)"
+    row = connection.execute(size.encode()).fetchone()
     assert row is not None
-    return replace(image, rows=row[0], bytes=row[1])
+    return replace(image, rows=rows, bytes=row[0])
 
 
 # --- SQL ------------------------------------------------------------------------------------------------------------
@@ -117,12 +126,8 @@ def _before(image: Image) -> Iterator[str]:
         yield f"REVOKE ALL ON {image.name} FROM PUBLIC"
 
 
-def _after(image: Image) -> Iterator[str]:
-    if image.keep.compared:
-        yield f"CREATE TABLE {image.name} AS {_joined(image) if image.keep.key else _gone(image)}"
-        yield f"REVOKE ALL ON {image.name} FROM PUBLIC"
-        yield f"DROP TABLE {image.aside}"
-    yield f"ANALYZE {image.name}"
+def _after(image: Image) -> str:
+    return _joined(image) if image.keep.key else _gone(image)
 
 
 def _joined(image: Image) -> str:
@@ -165,9 +170,3 @@ def _gone(image: Image) -> str:
         f"FROM (SELECT *, {numbered} FROM {image.aside}) b WHERE NOT EXISTS (SELECT FROM (SELECT {numbered} "
         f"FROM (SELECT {now} FROM {relation(keep.after)} t) n) a WHERE (a.content, a.nth) = (b.content, b.nth))"
     )
-
-
-def _literal(text: str) -> str:
-    from naap_ops.reverse.render import literal
-
-    return literal(text)

@@ -190,7 +190,7 @@ def test_never_applied_and_already_rolled_back(deployed: Site) -> None:
 
 def test_edited_since(deployed: Site) -> None:
     (deployed.migrations / COLUMN / "migration.sql").write_text("SELECT 1;", encoding="utf-8")
-    assert "edited since it was applied" in rollback(deployed, code=17)["message"]
+    assert "edited since it was run" in rollback(deployed, code=17)["message"]
     assert deployed.rows(COLUMN) == 1
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -82,7 +83,7 @@ def _halfway(error: CommandFailed, found: Preflight, books: Books, name: str, fa
         statement=statement,
         line=line,
         logs=logs,
-        hint="\n  ".join(_offers(name, facts["backup"], whole=statement is not None and _is_whole(script))),
+        hint="\n  ".join(_offers(found, name, facts["backup"], whole=statement is not None and _is_whole(script))),
         **facts,
     )
 
@@ -123,7 +124,9 @@ def _is_whole(script: Script | None) -> bool:
     return script is not None and all(each.transactional and not each.control and not each.opaque for each in script.statements)
 
 
-def _offers(name: str, backup: str | None, *, whole: bool) -> Sequence[str]:
+def _offers(found: Preflight, name: str, backup: str | None, *, whole: bool) -> Sequence[str]:
+    if found.fleet:
+        return _offers_tenant(found.schema, name, backup, whole=whole)
     first = (
         "Nothing of it took effect, its script is one transaction. Mend it, then"
         if whole
@@ -133,4 +136,18 @@ def _offers(name: str, backup: str | None, *, whole: bool) -> Sequence[str]:
     offers.append("Back to before it, with Prisma's books: `invoke rollback --migration failed --strategy restore`.")
     if backup is not None:
         offers.append(f"All of the database as it was before this deploy: `invoke restore --backup {backup} --swap`.")
+    return offers
+
+
+def _offers_tenant(schema: str, name: str, backup: str | None, *, whole: bool) -> Sequence[str]:
+    """Other tenants have run the script as it is: it is the rows here that are mended, not the script."""
+    first = (
+        "Nothing of it took effect, its script is one transaction. Mend the rows that it stumbles on, then"
+        if whole
+        else "If nothing of it took effect, or once you have undone that by hand: mend the rows that it stumbles on, then"
+    )
+    offers = [f"{first} `invoke resolve --rolled-back {name} --all-tenants` and deploy again."]
+    if backup is not None:
+        words = shlex.join(["invoke", "restore", "--backup", backup, "--schema", schema])
+        offers.append(f"This tenant as it was before this deploy, books included: `{words}`.")
     return offers

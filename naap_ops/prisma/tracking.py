@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, LiteralString
 
 from naap_ops.errors import Blocked, PrismaUnsupported, PrivilegeMissing
@@ -72,11 +73,18 @@ class Books:
     schema: str
     rows: tuple[Row, ...]
 
+    @cached_property
+    def _by_name(self) -> dict[str, list[Row]]:
+        found: dict[str, list[Row]] = {}
+        for row in self.rows:
+            found.setdefault(row.name, []).append(row)
+        return found
+
     def of(self, name: str) -> list[Row]:
-        return [row for row in self.rows if row.name == name]
+        return list(self._by_name.get(name, ()))
 
     def names(self) -> list[str]:
-        return list(dict.fromkeys(row.name for row in self.rows))
+        return list(self._by_name)
 
     def state(self, name: str) -> State:
         rows = self.of(name)

@@ -358,12 +358,13 @@ class CommandFailed(OpsError):
 
 
 _WHOLE, _SHOWN = 3, 12
+_HEAD, _TAIL = 160, 80
 
 
 class Partial(OpsError):
     """Some of several. Fields: ``done`` (the JSON objects of those that succeeded) and ``failed`` (errors by name).
 
-    Of many failures the message has the first line each, of very many the first dozen; ``as_dict`` has all of them whole.
+    Of many failures the message has beginning and end of each, of very many the first dozen; ``as_dict`` has all of it.
     """
 
     exit_code = 21
@@ -373,7 +374,7 @@ class Partial(OpsError):
 
     def __init__(self, *, done: list[dict[str, Any]], failed: dict[str, OpsError], hint: str = "") -> None:
         few = len(failed) <= _WHOLE
-        told = [f"{name}: {error.text if few else error.text.splitlines()[0]}" for name, error in failed.items()]
+        told = [f"{name}: {error.text if few else _short(error.text)}" for name, error in failed.items()]
         left = len(told) - _SHOWN
         which = "; ".join([*told[:_SHOWN], *([f"and {left} more"] if left > 0 else [])])
         super().__init__(done=done, failed=failed, count=len(failed), total=len(failed) + len(done), which=which, hint=hint)
@@ -382,6 +383,11 @@ class Partial(OpsError):
         """With ``done`` and ``failed``, so that a script knows what it has."""
         failed = {name: error.as_dict() for name, error in self.fields["failed"].items()}
         return {**super().as_dict(), "done": self.fields["done"], "failed": failed}
+
+
+def _short(text: str) -> str:
+    words = " ".join(text.split())
+    return words if len(words) <= _HEAD + _TAIL else f"{words[:_HEAD]} ... {words[-_TAIL:]}"
 
 
 class Interrupted(OpsError):

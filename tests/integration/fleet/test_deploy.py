@@ -213,7 +213,7 @@ def test_by_real_prisma(deployed: Fleet, prisma_packages: Path) -> None:
     script.write_text(by_url(Prisma("6", prisma_packages, deployed.project, deployed.info)))
     deployed.settings(f'[deploy]\ncommand = ["sh", "{script}"]\n')
     told = deploy(deployed, "--all-tenants", code=21)
-    assert {each: error["migration"] for each, error in told["failed"].items()} == {"tenant_01": STRICT}, told
+    assert {each: error["migration"] for each, error in told["failed"].items()} == {"tenant_01": STRICT}, told["failed"]["core"]["message"]
     assert 'check constraint "name_not_empty"' in told["failed"]["tenant_01"]["message"]
     deployed.sql("update tenant_01.users set name = 'Ada'")
     assert deployed.run("resolve", "--rolled-back", STRICT, "--all-tenants", "--yes").code == 0
@@ -224,7 +224,7 @@ def test_by_real_prisma(deployed: Fleet, prisma_packages: Path) -> None:
 def by_url(prisma: Prisma) -> str:
     """A script that runs `migrate deploy` on the schema of DATABASE_URL, as `npx prisma` would."""
     target = json.loads(prisma.environ["NAAP_OPS_TEST_TARGET"])
-    target["options"] = "-c search_path=@"
+    target["schema"] = "@"
     given = {key: value for key, value in prisma.environ.items() if key.startswith(("NAAP_OPS_", "PRISMA_", "CHECKPOINT_"))}
     given["NAAP_OPS_TEST_TARGET"] = json.dumps(target)
     lines = [f"export {key}='{value}'" for key, value in given.items()]

@@ -35,6 +35,10 @@ if TYPE_CHECKING:
     from naap_ops.postgres.session import Connection
 
 NAME: Final = "rollback"
+_UNFINISHED: Final = (
+    "The others are rolled back, and the folder stays away meanwhile. Mend what stands in the way, then `invoke rollback --resume`;"
+    " `invoke rollback --abort` applies it again everywhere."
+)
 
 
 @dataclass(frozen=True)
@@ -211,7 +215,7 @@ def _carried_out(app: App, connection: Connection, database: str | None, journal
             failed[schema] = error
     if failed:
         done = [{"schema": schema, "migrations": names} for schema, names in request.schemas.items() if schema not in failed]
-        raise Partial(done=done, failed=failed)
+        raise Partial(done=done, failed=failed, hint=_UNFINISHED)
     perform(journal, [_settling(ground, request)], app.events)
     notes = [*([trouble] if trouble else []), *reminders(ground.place.project, held=request.putting["hold"])]
     return _outcome(app, journal, request, dict.fromkeys(request.schemas, "done"), notes)

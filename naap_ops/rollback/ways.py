@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
@@ -33,6 +33,7 @@ where s.schemaname = %s and s.relname = %s
 _COUNT_SECONDS: Final = 0.5  # for the plan: what takes longer is estimated
 _LOAD_BYTES_PER_SECOND: Final = 40e6
 _START_SECONDS: Final = 2.0
+_RUN_SECONDS: Final = 0.05  # each further reverse, each further schema
 
 
 @dataclass(frozen=True)
@@ -103,10 +104,21 @@ def by_reverse(
             found[each.name] = at_hand(each.files) or _made(app, wanted, each.files)
     except OpsError as error:
         return Way(REVERSE, error.text)
-    lost, losses = _losses(connection, [loss for _, known in found.values() for loss in known], wanted.schema, schemas)
+    lost, losses = _losses(connection, list(_placed(found.values(), wanted.schema)), schemas)
     downs = {name: text for name, (text, _) in found.items()}
     statements = sum(_statements(text) for text in downs.values())
-    return Way(REVERSE, "", lost, tuple(losses), round(_START_SECONDS, 1), downs, statements)
+    seconds = _START_SECONDS + _RUN_SECONDS * (len(downs) * len(schemas) - 1)
+    return Way(REVERSE, "", lost, tuple(losses), round(seconds, 1), downs, statements)
+
+
+def _placed(found: Iterable[tuple[str, list[dict[str, Any]]]], asked: str | None) -> Iterator[tuple[list[str], dict[str, Any]]]:
+    """Each loss, and the words of its object: the first is "" where it lies in the schema that the reverse was made in, which
+    need not be the one in which it is run."""
+    for text, losses in found:
+        own = document.schema_of(text) or asked
+        for loss in losses:
+            words = str(loss["object"]).split(".") if loss.get("object") else []
+            yield ["" if each == own and at == 0 else each for at, each in enumerate(words)], loss
 
 
 def at_hand(migration: files.Migration) -> tuple[str, list[dict[str, Any]]] | None:
@@ -146,18 +158,18 @@ def _statements(text: str) -> int:
 
 
 def _losses(
-    connection: Connection, losses: Sequence[Mapping[str, Any]], own: str | None, schemas: Sequence[str]
+    connection: Connection, losses: Sequence[tuple[list[str], Mapping[str, Any]]], schemas: Sequence[str]
 ) -> tuple[dict[str, int], list[str]]:
     """Rows by table, and sentences. Values of a column count the rows that have one; what the forward took is not counted here:
     it is no longer there."""
     deadline = time.monotonic() + _COUNT_SECONDS
     lost: dict[str, int] = {}
     said: list[str] = []
-    for loss in losses:
+    for words, loss in losses:
         count = 0
-        words = str(loss["object"]).split(".") if loss.get("object") else []
         column = bool(words) and loss["loss"] == "values" and len(words) == 3
-        for schema in schemas if words and words[0] == own else [words[0]] if words else []:
+        own = bool(words) and not words[0]
+        for schema in schemas if own else words[:1]:
             rows = _count(connection, [schema, *words[1:]], column=column, until=deadline) if loss.get("since") else None
             if rows:
                 lost[f"{schema}.{words[1]}"] = max(lost.get(f"{schema}.{words[1]}", 0), rows)
@@ -165,7 +177,8 @@ def _losses(
         if loss.get("since") and words and count == 0 and loss["loss"] in ("rows", "values"):
             continue  # what would be lost is not there
         what = f" ({count_of(count, 'row')})" if count else ""
-        said.append(f"{loss['loss']} of {loss['object'] or 'the database'}{what}: {loss['reason']}")
+        where = ".".join([schemas[0] if len(schemas) == 1 else "*", *words[1:]] if own else words) or "the database"
+        said.append(f"{loss['loss']} of {where}{what}: {loss['reason']}")
     return lost, list(dict.fromkeys(said))
 
 

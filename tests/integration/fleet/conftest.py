@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -11,7 +10,6 @@ import pytest
 
 from naap_ops.postgres.conninfo import ConnInfo
 from naap_ops.postgres.scratch import ScratchServer
-from naap_ops.postgres.session import connect
 from tests import restored
 from tests.integration.prisma.conftest import Site
 
@@ -142,18 +140,3 @@ def fleet(any_server: ScratchServer, any_database: ConnInfo, tmp_path: Path) -> 
     """core and four tenants, on whom nothing is deployed yet."""
     with restored.swept(any_server.info):
         yield make(any_database, tmp_path, 4)
-
-
-@pytest.fixture(scope="session")
-def fifty_made(tmp_path_factory: pytest.TempPathFactory, servers: object, request: pytest.FixtureRequest) -> Iterator[Fleet]:
-    """fifty tenants, deployed once by the program; each test has a copy."""
-    server: ScratchServer = servers.get(request.config.getoption("--pg") or 16)  # type: ignore[attr-defined]
-    info = restored.create(server.info, "fifty_tenants")
-    fleet = make(info, tmp_path_factory.mktemp("fifty"), 50)
-    done = fleet.run("deploy", "--yes")
-    assert done.code == 0, done.err
-    done = fleet.run("deploy", "--all-tenants", "--yes", "--json")
-    assert done.code == 0, done.err
-    yield fleet
-    with closing(connect(server.info)) as session:
-        session.execute("drop database fifty_tenants with (force)")

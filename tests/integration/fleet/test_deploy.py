@@ -213,7 +213,9 @@ def test_by_real_prisma(deployed: Fleet, prisma_packages: Path) -> None:
     script.write_text(by_url(Prisma("6", prisma_packages, deployed.project, deployed.info)))
     deployed.settings(f'[deploy]\ncommand = ["sh", "{script}"]\n')
     told = deploy(deployed, "--all-tenants", code=21)
-    assert {each: error["migration"] for each, error in told["failed"].items()} == {"tenant_01": STRICT}, told["failed"]["core"]["message"]
+    assert {each: error["migration"] for each, error in told["failed"].items()} == {"tenant_01": STRICT}, told["failed"][
+        "core"
+    ]["message"]
     assert 'check constraint "name_not_empty"' in told["failed"]["tenant_01"]["message"]
     deployed.sql("update tenant_01.users set name = 'Ada'")
     assert deployed.run("resolve", "--rolled-back", STRICT, "--all-tenants", "--yes").code == 0

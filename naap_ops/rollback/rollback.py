@@ -36,8 +36,8 @@ if TYPE_CHECKING:
 
 NAME: Final = "rollback"
 _UNFINISHED: Final = (
-    "The others are rolled back, and the folder stays away meanwhile. Mend what stands in the way, then `invoke rollback --resume`;"
-    " `invoke rollback --abort` applies it again everywhere."
+    "The others are rolled back, and the folder stays away meanwhile. Mend what stands in the way, then"
+    " `invoke rollback --resume`; `invoke rollback --abort` applies it again everywhere."
 )
 
 

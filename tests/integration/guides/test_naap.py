@@ -1,4 +1,4 @@
-"""NAAP, "Plugin Database Workflow" and "Database Architecture": start.sh's push, migrations, the container, the nuclear option."""
+"""NAAP, "Plugin Database Workflow" and "Database Architecture": start.sh's push, migrations, the container, all anew."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def test_a_plugin_schema_of_its_own(naap: Guided) -> None:
 def test_formal_migrations(naap: Guided, prisma_packages: Path) -> None:
     """From pushed to migrated: what is there is the baseline, what comes is deployed."""
     start(naap)
-    naap.add(BASELINE, TABLES)
+    naap.add(BASELINE, INIT_SCHEMAS + TABLES)
     assert naap.typed("deploy", code=17)["prisma"] == "P3005"
     naap.typed("resolve", "--baseline")
     naap.add(WIDGET, 'ALTER TABLE "plugin_wallet"."Wallet" ADD COLUMN "chain" TEXT;\n')
@@ -109,7 +109,7 @@ def test_the_nuclear_option(naap: Guided) -> None:
     naap.sql("""insert into public."User" values ('mine', 'me@example.org')""")
     (naap.folder / "seed.sql").write_text("""insert into public."User" values ('seeded', 's@example.org')""")
     done = naap.typed("reset")
-    assert [each["command"][-1] for each in done["commands"]] == ["push", "prisma/seed.ts"]
+    assert [each["command"][-1] for each in done["ran"]] == ["push", "prisma/seed.ts"]
     assert naap.ask('select array_agg(id) from public."User"') == ["seeded"]
     naap.typed("restore.undo")
     assert naap.ask('select array_agg(id) from public."User"') == ["mine"]

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from naap_ops.app import App
 from naap_ops.backup.repository import Backup
 from naap_ops.config import patterns
-from naap_ops.errors import OpsError
+from naap_ops.errors import OpsError, Refused
 from naap_ops.postgres.conninfo import ConnInfo
 from naap_ops.postgres.session import Connection, connect
 from naap_ops.prisma import advisory, archive, resolving, tracking
@@ -138,27 +138,41 @@ def _asked(app: App, database: str | None, connection: Connection, request: Requ
 
 
 def plan_resolve(
-    app: App, database: str | None, request: resolving.Request, *, all_tenants: bool
+    app: App, database: str | None, request: resolving.Request, *, all_tenants: bool, tenant: str | None = None
 ) -> tuple[str, resolving.Plan]:
     """The database's name, and what :func:`perform_resolve` would do, by the same code."""
     with connect(app.info(database)) as connection:
-        asked = replace(request, schemas=tenant_schemas(app, database, connection, all_tenants=all_tenants))
+        asked = replace(request, schemas=tenant_schemas(app, database, connection, tenant, all_tenants=all_tenants))
         return connection.info.dbname, resolving.plan(connection, app.project(), asked)
 
 
-def perform_resolve(app: App, database: str | None, request: resolving.Request, *, all_tenants: bool) -> resolving.Plan:
+def perform_resolve(
+    app: App, database: str | None, request: resolving.Request, *, all_tenants: bool, tenant: str | None = None
+) -> resolving.Plan:
     """Do it, on a session of its own that holds Prisma's lock throughout."""
     with connect(app.info(database), application_name="naap_ops resolve") as connection:
-        asked = replace(request, schemas=tenant_schemas(app, database, connection, all_tenants=all_tenants))
+        asked = replace(request, schemas=tenant_schemas(app, database, connection, tenant, all_tenants=all_tenants))
         return resolving.resolve(connection, app.project(), asked, app.loaded.settings.prisma.lock_timeout.total_seconds())
 
 
-def tenant_schemas(app: App, database: str | None, connection: Connection, *, all_tenants: bool) -> list[str]:
-    """The URL's schema; or those of all tenants, with a tracking table or without, and the URL's if it has one."""
-    own = app.info(database).schema
+def tenant_schemas(
+    app: App, database: str | None, connection: Connection, tenant: str | None = None, *, all_tenants: bool
+) -> list[str]:
+    """The URL's schema; that of one ``tenant``; or those of all, with a tracking table or without, and the URL's if it has one.
+
+    Raises Refused for a tenant that has no schema: Prisma would make one for a mistyped name.
+    """
+    own, pattern = app.info(database).schema, app.loaded.database(database).tenant_schemas
+    names = [name for (name,) in connection.execute("select nspname from pg_catalog.pg_namespace order by 1").fetchall()]
+    if tenant is not None:
+        if (schema := patterns.schema_for(pattern, tenant)) not in names:
+            raise Refused(
+                reason=f"there is no schema {schema!r}: nothing was done",
+                hint="For a new tenant make it first: create schema. What there is: `invoke status --all-tenants`.",
+            )
+        return [schema]
     if not all_tenants:
         return [own]
-    names = [name for (name,) in connection.execute("select nspname from pg_catalog.pg_namespace order by 1").fetchall()]
-    tenants = patterns.matching(app.loaded.database(database).tenant_schemas, names)
+    tenants = patterns.matching(pattern, names)
     kept = [own] if own in tracking.schemas(connection) else []
     return [*kept, *(each for each in tenants if each != own)] or [own]

@@ -35,3 +35,11 @@ def schema_for(pattern: str, slug: str) -> str:
     if not slug or "\0" in slug:
         raise UsageError(detail=f"{slug!r} cannot be the name of a tenant or plugin")
     return pattern.replace("*", slug)
+
+
+def slug_of(pattern: str, schema: str) -> str | None:
+    """The other way round: ``acme`` of ``tenant_acme``; None where it is no tenant's."""
+    if not matching(pattern, [schema]):
+        return None
+    before, _, after = pattern.partition("*")
+    return schema[len(before) : len(schema) - len(after)]

@@ -80,6 +80,7 @@ class Applying:
             only=list(self.part.pending),
         )
         self.seconds = {each.name: each.seconds for each in done}
+        self.after = dict.fromkeys(self.seconds, "applied")  # until the books are read: an interruption may come before
 
     def _by_command(self) -> None:
         settings = self.app.loaded.settings.deploy

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING
 from naap_ops import statuses
 from naap_ops.app import App, Target
 from naap_ops.config import patterns
-from naap_ops.errors import Busy, MigrationUnreadable, NoSpace, OpsError, Refused
+from naap_ops.errors import Busy, MigrationUnreadable, NoSpace, OpsError
 from naap_ops.postgres.session import connect
 from naap_ops.prisma import advisory, applier, tracking
 from naap_ops.prisma.codes import FailedBefore, MigrateRefused
@@ -92,14 +93,16 @@ def look(app: App, database: str | None, *, tenant: str | None = None, all_tenan
     """Look, touch nothing.
 
     Raises Busy while somebody migrates, NoSpace, and what `migrate deploy` would refuse: FailedBefore, MigrateRefused,
-    MigrateMisconfigured. With ``all_tenants`` what stands in one schema's books blocks that one only.
+    MigrateMisconfigured; Refused for a tenant without a schema.
+    With ``all_tenants`` what stands in one schema's books blocks that one only.
     """
     target, project = app.target(database), app.project()
+    pattern = app.loaded.database(database).tenant_schemas
     with connect(target.info, application_name="naap_ops deploy") as connection:
         if (holder := advisory.holder(connection)) is not None:
             raise Busy(what="a Prisma migrate command", holder=str(holder))
-        schemas = _schemas(app, database, connection, tenant, all_tenants=all_tenants)
-        parts, blocked = _parts(connection, project, schemas, several=all_tenants)
+        schemas = statuses.tenant_schemas(app, database, connection, tenant, all_tenants=all_tenants)
+        parts, blocked = _parts(connection, project, schemas, pattern, several=all_tenants)
         row = connection.execute("select pg_database_size(current_database())").fetchone()
         found = Preflight(connection.info.dbname, target, project, parts, blocked, tenant is not None or all_tenants)
         others = [] if found.fleet else list(_other_books(app, database, connection, schemas))
@@ -112,21 +115,8 @@ def look(app: App, database: str | None, *, tenant: str | None = None, all_tenan
     return replace(found, notes=tuple(notes), dangers=tuple(_dangers(app, found)))
 
 
-def _schemas(app: App, database: str | None, connection: Connection, tenant: str | None, *, all_tenants: bool) -> list[str]:
-    """Whose books are meant. Raises Refused for a tenant that has no schema: a deploy would make one for a mistyped name."""
-    if tenant is None:
-        return statuses.tenant_schemas(app, database, connection, all_tenants=all_tenants)
-    schema = patterns.schema_for(app.loaded.database(database).tenant_schemas, tenant)
-    if connection.execute("select from pg_catalog.pg_namespace where nspname = %s", [schema]).fetchone() is None:
-        raise Refused(
-            reason=f"there is no schema {schema!r}: nothing was deployed",
-            hint="For a new tenant make it first: create schema. What there is: `invoke status --all-tenants`.",
-        )
-    return [schema]
-
-
 def _parts(
-    connection: Connection, project: Project, schemas: Sequence[str], *, several: bool
+    connection: Connection, project: Project, schemas: Sequence[str], pattern: str, *, several: bool
 ) -> tuple[tuple[Part, ...], dict[str, OpsError]]:
     """What is pending in each schema, and the schemas in which nothing may be deployed. The folder is read once."""
     folders, there = migrations(project.migrations), set(tracking.schemas(connection))
@@ -135,15 +125,33 @@ def _parts(
     for schema in schemas:
         try:
             pending = applier.look(connection, project, schema, folders).migrations
-        except (MigrateRefused, FailedBefore) as error:
+        except MigrateRefused as error:
             if not several:
                 raise
             blocked[schema] = error
+            continue
+        except FailedBefore as error:
+            told_how = FailedBefore(**{**error.fields, "hint": _mending(error, pattern, schema)})
+            if not several:
+                raise told_how from error
+            blocked[schema] = told_how
             continue
         books = tracking.read(connection, schema) if schema in there else Books(schema, ())
         before = {entry.name: entry.state.value for entry in compare(folders, books)}
         parts.append(Part(schema, {each.name: each.sha256 or "" for each in pending}, before))
     return tuple(parts), blocked
+
+
+def _mending(error: FailedBefore, pattern: str, schema: str) -> str:
+    """What to type, of a tenant for that one: `--applied` for all of them would pass over those where it is still to run."""
+    slug = patterns.slug_of(pattern, schema)
+    if slug is None:
+        return error.advice
+    name, tenant = error.fields["names"][0], shlex.join(["--tenant", slug])
+    return (
+        f"Nothing of it took effect there, or it was undone by hand: `invoke resolve --rolled-back {name} {tenant}`."
+        f" All of it took effect: `invoke resolve --applied {name} {tenant}`."
+    )
 
 
 def _other_books(app: App, database: str | None, connection: Connection, schemas: Sequence[str]) -> Iterator[str]:

@@ -87,13 +87,15 @@ def test_one_that_fails_neither_stops_nor_hides_the_others(deployed: Fleet) -> N
     deployed.write(SETTINGS)
     told = deploy(deployed, "--all-tenants", code=21)
     assert told["failed"]["tenant_01"]["prisma"] == "P3009"
+    assert f"invoke resolve --applied {STRICT} --tenant 01" in told["hint"]
+    assert deployed.run("resolve", "--applied", SETTINGS, "--tenant", "zero", "--yes").code == 17
     assert deployed.having(SETTINGS) == ["core", "tenant_00", "tenant_02", "tenant_03"]
     backups = len(deployed.listed())
     assert sorted(deploy(deployed, "--all-tenants", code=21)["failed"]) == ["tenant_01"]
     assert len(deployed.listed()) == backups  # nothing was left to do
 
     deployed.sql("update tenant_01.users set name = 'Ada'")
-    assert deployed.run("resolve", "--rolled-back", STRICT, "--all-tenants", "--yes").code == 0
+    assert deployed.run("resolve", "--rolled-back", STRICT, "--tenant", "01", "--yes").code == 0
     done = deploy(deployed, "--all-tenants")
     assert {each["schema"]: each["applied"] for each in done["tenants"] if each["applied"]} == {"tenant_01": [SETTINGS, STRICT]}
     assert deployed.run("status", "--all-tenants").code == 0

@@ -49,7 +49,7 @@ PUSH = """
 import os, psycopg
 connection = psycopg.connect(os.environ["DATABASE_URL"], autocommit=True)
 connection.execute('alter table public."User" drop column "displayName"')
-connection.execute('drop table plugin_community."CommunityBadge" cascade')
+connection.execute('drop table plugin_community."CommunityUserBadge" cascade')
 print("Your database is now in sync with your Prisma schema.")
 """
 
@@ -65,9 +65,12 @@ class Naap(Site):
         return done.json
 
     def objects(self) -> int:
-        """Tables, indexes and constraints there are."""
-        query = """select (select count(*) from pg_class c join pg_namespace n on n.oid = relnamespace where nspname !~ '^pg_')
-          + (select count(*) from pg_constraint) + (select count(*) from pg_attribute)"""
+        """Relations, columns and constraints there are, but for our own."""
+        query = """with mine as (select c.oid from pg_class c join pg_namespace n on n.oid = relnamespace
+            where nspname !~ '^pg_' and nspname not in ('naap_ops', 'information_schema') and nspname !~ '__before_')
+          select (select count(*) from mine) + (select count(*) from pg_constraint where conrelid in (select oid from mine))
+            + (select count(*) from pg_attribute where attrelid in (select oid from mine) and attnum > 0 and not attisdropped)
+        """
         return int(self.ask(query))
 
     def content(self, packages: Path) -> None:
@@ -148,8 +151,8 @@ def test_a_destructive_push_behind_guard(naap: Naap) -> None:
     assert any("Badge" in line for line in outcome["losses"])
     naap.sql(Path(outcome["down"]).read_text(encoding="utf-8"))
     assert naap.objects() == before
-    assert naap.ask('select count(*) from plugin_community."CommunityBadge"') == 0
-    assert naap.say("restore", "--backup", outcome["backup"], "--table", "plugin_community.CommunityBadge")["rows"] == 40
+    assert naap.ask('select count(*) from plugin_community."CommunityUserBadge"') == 0
+    assert naap.say("restore", "--backup", outcome["backup"], "--table", "plugin_community.CommunityUserBadge")["rows"] == 40
     assert naap.say("restore", "--backup", outcome["backup"], "--swap")["backup"] == outcome["backup"]
     assert naap.ask('select array_agg("displayName" order by id) from public."User"') == names
     assert naap.objects() == before

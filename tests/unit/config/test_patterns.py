@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from naap_ops.clock import now
-from naap_ops.config.patterns import matching, schema_for
+from naap_ops.config.patterns import matching, schema_for, slug_of
 from naap_ops.errors import ConfigurationError, UsageError
 from naap_ops.postgres.databases import derived_name
 
@@ -22,6 +22,8 @@ from naap_ops.postgres.databases import derived_name
 )
 def test_the_slug_takes_the_place_of_the_star(pattern: str, slug: str, schema: str) -> None:
     assert schema_for(pattern, slug) == schema
+    assert slug_of(pattern, schema) == slug
+    assert slug_of("other_*", schema) is None
 
 
 @pytest.mark.parametrize("pattern", ["tenant", "tenant_*_*", ""])

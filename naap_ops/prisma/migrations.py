@@ -46,7 +46,7 @@ class Migration:
         """Kept: with a schema per tenant the same script is held against many rows."""
         return {padded: _accepted(self.path / SCRIPT, padded=padded) for padded in (True, False)}
 
-    @functools.cached_property
+    @property
     def reverse(self) -> str | None:
         """The status of ``down.sql`` (``proved``, ``refused``); ``stale`` when it is another script's; None without one."""
         try:

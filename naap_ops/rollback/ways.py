@@ -18,7 +18,7 @@ from naap_ops.backup.repository import Backup
 from naap_ops.errors import OpsError
 from naap_ops.halfway import Half
 from naap_ops.reverse import document, files
-from naap_ops.rollback import since
+from naap_ops.rollback import checking, since
 from naap_ops.wording import count_of
 
 if TYPE_CHECKING:
@@ -126,10 +126,23 @@ def by_reverse(
                 _add(_losses(connection, half.losses, schema, [schema]), lost, losses)
     except OpsError as error:
         return Way(REVERSE, error.text, told=tuple(told))
+    problem = _objection(connection, undoing[0], downs, halves)
     texts = [*downs.values(), *(half.text for of in halves.values() for half in of.values())]
     count = sum(map(_statements, texts))
     said = tuple(dict.fromkeys(losses))
-    return Way(REVERSE, "", lost, said, _START_SECONDS, downs, count, halves=halves, told=tuple(told))
+    return Way(REVERSE, problem, lost, said, _START_SECONDS, downs, count, halves=halves, told=tuple(told))
+
+
+def _objection(
+    connection: Connection, newest: Undoing, downs: Mapping[str, str], halves: Mapping[str, Mapping[str, Half]]
+) -> str:
+    """Why the first reverse would stop, where it is meant for one schema. Of several, each stops or runs by itself."""
+    if len(newest.applied) + len(newest.failed) != 1:
+        return ""
+    schema = (*newest.applied, *newest.failed)[0]
+    text = downs[newest.name] if newest.applied else halves[schema][newest.name].text
+    found = checking.objection(connection, text, schema)
+    return f"{newest.name}: {found}" if found else ""
 
 
 def _add(more: tuple[dict[str, int], list[str]], lost: dict[str, int], losses: list[str]) -> None:

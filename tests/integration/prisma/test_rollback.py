@@ -134,6 +134,28 @@ def test_by_the_backup_where_the_reverse_cannot(deployed: Site) -> None:
     assert "Wallet.balance integer" not in shape(deployed)
 
 
+def test_a_check_that_would_stop_the_reverse_is_known_before(deployed: Site) -> None:
+    """So that the backup is taken at once, and not after a refusal."""
+    deployed.sql('update "Wallet" set balance = id', "create type \"Mood\" as enum ('calm')")
+    deployed.sql('alter table "Wallet" add column mood "Mood"')
+    backup = deployed.backup()
+    deployed.add(INDEX, """ALTER TYPE "Mood" ADD VALUE 'angry';\n""")
+    applied(deployed, INDEX)
+    assert deployed.run("reverse", "--migration", "latest", "--from", "backup").code == 0
+    assert planned_way(deployed) == ("reverse", "")
+    deployed.sql("""update "Wallet" set mood = 'angry' where id = 1""")
+    strategy, problem = planned_way(deployed)
+    assert (strategy, "Wallet" in problem) == ("restore", True)
+    assert rollback(deployed)["backup"] == backup.id
+
+
+def planned_way(site: Site) -> tuple[str, str]:
+    """What would be taken, and why the reverse would not."""
+    shown = site.run("rollback", "--migration", "latest", "--dry-run", "--json")
+    assert shown.code == 0, shown.err
+    return shown.json["strategy"], shown.json["ways"][0]["problem"]
+
+
 def test_one_that_failed_goes_back_by_the_backup(deployed: Site) -> None:
     backup = deployed.backup()
     deployed.add(INDEX, "SELECT 1;")

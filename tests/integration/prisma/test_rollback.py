@@ -212,7 +212,7 @@ def test_never_applied_and_already_rolled_back(deployed: Site) -> None:
 
 def test_edited_since(deployed: Site) -> None:
     (deployed.migrations / COLUMN / "migration.sql").write_text("SELECT 1;", encoding="utf-8")
-    assert "edited since it was applied" in rollback(deployed, code=17)["message"]
+    assert "edited since it was run" in rollback(deployed, code=17)["message"]
     assert deployed.rows(COLUMN) == 1
 
 
@@ -222,13 +222,13 @@ def test_folder_gone(deployed: Site) -> None:
 
 
 def test_a_database_that_is_not_as_the_migration_left_it(deployed: Site) -> None:
-    """The reverse's own guards: nothing is changed, the folder is where it was, and the failure is on record."""
+    """The reverse's own guards, asked before anything is begun."""
     deployed.sql('alter table "Wallet" add column extra integer')
     told = rollback(deployed, code=17)
     assert "not the state that this reverse was written for" in told["message"]
     assert (deployed.rows(COLUMN), (deployed.migrations / COLUMN).exists()) == (1, True)
     assert "Wallet.balance integer" in shape(deployed)
-    assert deployed.ask("select result from naap_ops.runs") == "failed"
+    assert deployed.ask("select to_regclass('naap_ops.runs')") is None
     deployed.sql('alter table "Wallet" drop column extra')
     assert rollback(deployed)["migration"] == COLUMN  # nothing is left that would have to be resumed
 
@@ -324,6 +324,7 @@ def test_one_that_fails_neither_stops_nor_hides_the_others(tenants: Site) -> Non
     tenants.sql('alter table tenant_b."Wallet" add column extra integer')
     told = rollback(tenants, "--all-tenants", code=21)
     assert sorted(told["failed"]) == ["tenant_b"]
+    assert tenants.ask("select schema from naap_ops.runs where result = 'failed'") == "tenant_b"
     assert [tenants.rows(COLUMN, each) for each in ("tenant_a", "tenant_b", "tenant_c")] == [0, 1, 0]
     assert not (tenants.migrations / COLUMN).exists()
     assert "unfinished" in rollback(tenants, "--all-tenants", "--cascade", migration=WALLET, code=17)["message"]

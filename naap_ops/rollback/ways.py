@@ -18,7 +18,7 @@ from naap_ops.backup.repository import Backup
 from naap_ops.errors import OpsError
 from naap_ops.halfway import Half
 from naap_ops.reverse import document, files
-from naap_ops.rollback import checking, since
+from naap_ops.rollback import objections, since
 from naap_ops.wording import count_of
 
 if TYPE_CHECKING:
@@ -141,7 +141,7 @@ def _objection(
         return ""
     schema = (*newest.applied, *newest.failed)[0]
     text = downs[newest.name] if newest.applied else halves[schema][newest.name].text
-    found = checking.objection(connection, text, schema)
+    found = objections.objection(connection, text, schema)
     return f"{newest.name}: {found}" if found else ""
 
 

@@ -36,6 +36,10 @@ if TYPE_CHECKING:
     from naap_ops.postgres.session import Connection
 
 NAME: Final = "rollback"
+_UNFINISHED: Final = (
+    "The others are rolled back, and the folder stays away meanwhile. Mend what stands in the way, then"
+    " `invoke rollback --resume`; `invoke rollback --abort` applies it again everywhere."
+)
 
 
 @dataclass(frozen=True)
@@ -163,7 +167,7 @@ def _request(app: App, plan: Plan) -> Request:
         tidy,
         dict(plan.way.lost),
         list(plan.way.losses),
-        plan.way.statements * len(plan.schemas),
+        plan.way.statements,
         {
             schema: {name: {"text": half.text, "upto": half.upto} for name, half in of.items()}
             for schema, of in plan.way.halves.items()
@@ -222,7 +226,7 @@ def _carried_out(app: App, connection: Connection, database: str | None, journal
             failed[schema] = error
     if failed:
         done = [{"schema": schema, "migrations": names} for schema, names in request.schemas.items() if schema not in failed]
-        raise Partial(done=done, failed=failed)
+        raise Partial(done=done, failed=failed, hint=_UNFINISHED)
     perform(journal, [_settling(ground, request)], app.events)
     project = ground.place.project
     scripts = ", ".join(str(project.migrations / name / SCRIPT) for name in reversed(request.migrations))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from naap_ops.postgres.session import Connection
     from naap_ops.prisma.tracking import Books
 
+Placed = tuple[list[str], Mapping[str, Any]]
+"""The words of a loss's object, the first "" where that is the migration's own schema, and the loss."""
+
 REVERSE: Final = "reverse"
 RESTORE: Final = "restore"
 _ESTIMATE: Final = """
@@ -35,6 +38,7 @@ where s.schemaname = %s and s.relname = %s
 _COUNT_SECONDS: Final = 0.5  # for the plan: what takes longer is estimated
 _LOAD_BYTES_PER_SECOND: Final = 40e6
 _START_SECONDS: Final = 2.0
+_RUN_SECONDS: Final = 0.05  # each further reverse, each further schema
 
 
 @dataclass(frozen=True)
@@ -113,24 +117,30 @@ def by_reverse(
     told: list[str] = []
     lost: dict[str, int] = {}
     losses: list[str] = []
+    counted: list[tuple[list[Placed], Sequence[str]]] = []
     try:
         for each in undoing:
             assert each.files is not None
             if each.applied:
                 text, known = at_hand(each.files) or _made(app, replace(wanted, schema=each.applied[0]), each.files)
                 downs[each.name] = text
-                _add(_losses(connection, known, document.schema_of(text), each.applied), lost, losses)
+                counted.append((list(_placed(text, known, each.applied[0])), each.applied))
             for schema in each.failed:
                 half = _half(app, wanted.database, books[schema], each.name, told)
                 halves.setdefault(schema, {})[each.name] = half
-                _add(_losses(connection, half.losses, schema, [schema]), lost, losses)
+                counted.append((list(_placed(half.text, half.losses, schema)), [schema]))
     except OpsError as error:
         return Way(REVERSE, error.text, told=tuple(told))
+    until = time.monotonic() + _COUNT_SECONDS
+    for placed, schemas in counted:
+        _add(_losses(connection, placed, schemas, until), lost, losses)
     problem = _objection(connection, undoing[0], downs, halves)
-    texts = [*downs.values(), *(half.text for of in halves.values() for half in of.values())]
-    count = sum(map(_statements, texts))
+    count = sum(_statements(downs[each.name]) * len(each.applied) for each in undoing if each.applied)
+    count += sum(_statements(half.text) for of in halves.values() for half in of.values())
     said = tuple(dict.fromkeys(losses))
-    return Way(REVERSE, problem, lost, said, _START_SECONDS, downs, count, halves=halves, told=tuple(told))
+    runs = sum(len(each.applied) + len(each.failed) for each in undoing)
+    seconds = round(_START_SECONDS + _RUN_SECONDS * (runs - 1), 1)
+    return Way(REVERSE, problem, lost, said, seconds, downs, count, halves=halves, told=tuple(told))
 
 
 def _objection(
@@ -157,6 +167,15 @@ def _half(app: App, database: str | None, books: Books, name: str, told: list[st
     seen = halfway.look(app, database, books, name)
     told += seen.lines()
     return halfway.reverse(app, database, seen)
+
+
+def _placed(text: str, losses: Iterable[dict[str, Any]], asked: str) -> Iterator[Placed]:
+    """Each loss, and the words of its object: the first is "" where it lies in the schema that the reverse was made in, which
+    need not be the one in which it is run."""
+    own = document.schema_of(text) or asked
+    for loss in losses:
+        words = str(loss["object"]).split(".") if loss.get("object") else []
+        yield ["" if each == own and at == 0 else each for at, each in enumerate(words)], loss
 
 
 def at_hand(migration: files.Migration) -> tuple[str, list[dict[str, Any]]] | None:
@@ -196,26 +215,26 @@ def _statements(text: str) -> int:
 
 
 def _losses(
-    connection: Connection, losses: Sequence[Mapping[str, Any]], own: str | None, schemas: Sequence[str]
+    connection: Connection, losses: Iterable[Placed], schemas: Sequence[str], until: float
 ) -> tuple[dict[str, int], list[str]]:
     """Rows by table, and sentences. Values of a column count the rows that have one; what the forward took is not counted here:
-    it is no longer there."""
-    deadline = time.monotonic() + _COUNT_SECONDS
+    it is no longer there. ``until``: what is not counted by then, as time.monotonic() tells it, is estimated."""
     lost: dict[str, int] = {}
     said: list[str] = []
-    for loss in losses:
+    for words, loss in losses:
         count = 0
-        words = str(loss["object"]).split(".") if loss.get("object") else []
         column = bool(words) and loss["loss"] == "values" and len(words) == 3
-        for schema in schemas if words and words[0] == own else [words[0]] if words else []:
-            rows = _count(connection, [schema, *words[1:]], column=column, until=deadline) if loss.get("since") else None
+        own = bool(words) and not words[0]
+        for schema in schemas if own else words[:1]:
+            rows = _count(connection, [schema, *words[1:]], column=column, until=until) if loss.get("since") else None
             if rows:
                 lost[f"{schema}.{words[1]}"] = max(lost.get(f"{schema}.{words[1]}", 0), rows)
                 count += rows
         if loss.get("since") and words and count == 0 and loss["loss"] in ("rows", "values"):
             continue  # what would be lost is not there
         what = f" ({count_of(count, 'row')})" if count else ""
-        said.append(f"{loss['loss']} of {loss['object'] or 'the database'}{what}: {loss['reason']}")
+        where = ".".join([schemas[0] if len(schemas) == 1 else "*", *words[1:]] if own else words) or "the database"
+        said.append(f"{loss['loss']} of {where}{what}: {loss['reason']}")
     return lost, list(dict.fromkeys(said))
 
 

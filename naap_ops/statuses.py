@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
+from naap_ops import exclusion
 from naap_ops.app import App
 from naap_ops.backup.repository import Backup
 from naap_ops.config import patterns
@@ -120,7 +121,8 @@ def plan_untrack(app: App, database: str | None, request: Request, *, all_tenant
 
 def perform_untrack(app: App, database: str | None, request: Request, *, all_tenants: bool) -> Outcome:
     """Do it, on a session of its own that holds Prisma's lock throughout."""
-    with connect(app.info(database), application_name="naap_ops untrack") as connection:
+    with exclusion.alone(app, exclusion.named(app, database), "untrack"), \
+            connect(app.info(database), application_name="naap_ops untrack") as connection:  # fmt: skip
         return untrack(connection, place_of(app), _asked(app, database, connection, request, all_tenants), app.events)
 
 

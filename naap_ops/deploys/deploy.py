@@ -6,17 +6,18 @@ Nothing of it is gone on with after a crash: the next deploy looks anew, and wha
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from naap_ops import clock, redact
+from naap_ops import clock, exclusion, redact
 from naap_ops.app import App
 from naap_ops.deploys import failure, ways_back
 from naap_ops.deploys.preflight import Preflight, look, states
 from naap_ops.deploys.record import Record
 from naap_ops.errors import CommandFailed, Interrupted, OpsError, OutOfStep, Refused
+from naap_ops.exclusion import INSIDE
 from naap_ops.postgres.session import connect
 from naap_ops.postgres.url import to_url
 from naap_ops.prisma import applier
@@ -44,9 +45,11 @@ def deploy(app: App, database: str | None, asked: Asked, seen: Preflight, tell: 
     DeployFailed; OutOfStep when the books say afterwards that not all is applied; StorageError.
     """
     ways_back.known(seen, asked.allowed)
-    _close_interrupted(app, seen.database)
     request = {"database": seen.database, "schema": seen.schema, "pending": dict(seen.pending)}
-    with Journal.begin(app.state / "journal", NAME, request) as journal:
+    with ExitStack() as stack:
+        stack.enter_context(exclusion.alone(app, seen.target.info, NAME))
+        _close_interrupted(app, seen.database)
+        journal = stack.enter_context(Journal.begin(app.state / "journal", NAME, request))
         work = _Work(app, database, asked, seen, journal, _begun(journal, seen), tell)
         try:
             work.all()
@@ -210,7 +213,7 @@ class _Work:
     def _run(self, words: list[str]) -> command.Finished:
         url = to_url(self.seen.target.info)
         timeout = self.app.loaded.settings.deploy.timeout.total_seconds()
-        env = {"DATABASE_URL": url, "DIRECT_URL": url}
+        env = {"DATABASE_URL": url, "DIRECT_URL": url, INSIDE: self.seen.database}
         finished = command.run(words, cwd=self.seen.project.root, env=env, timeout=timeout, tell=self.tell)
         self.journal.note("command", argv=redact.argv(words), status=finished.status, seconds=finished.seconds)
         return finished

@@ -13,10 +13,11 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from naap_ops import clock, differences, files, process, redact, reverses
+from naap_ops import clock, differences, exclusion, files, process, redact, reverses
 from naap_ops.app import App
 from naap_ops.deploys.ways_back import back_up
 from naap_ops.errors import CommandFailed, OpsError, StorageError, ToolMissing
+from naap_ops.exclusion import INSIDE
 from naap_ops.files import write_durably
 from naap_ops.postgres.catalog.difference import differences as between
 from naap_ops.postgres.catalog.snapshot import snapshot
@@ -57,6 +58,13 @@ def guard(
     Raises what a backup raises, StorageError, ToolMissing; CommandFailed when the command fails, after all has been kept.
     """
     target = app.target(database)
+    with exclusion.alone(app, target.info, "guard"):
+        return _guarded(app, database, target, words, tell, with_reverse=with_reverse)
+
+
+def _guarded(
+    app: App, database: str | None, target: Target, words: Sequence[str], tell: Callable[[str], None], *, with_reverse: bool
+) -> Outcome:
     folder = app.state / "guard" / f"{clock.stamp()}-{os.getpid()}"
     try:
         files.make_private_dir(folder)
@@ -88,7 +96,7 @@ def guard(
 def _run(app: App, target: Target, words: Sequence[str], tell: Callable[[str], None]) -> int:
     """Its exit status. A program that is not there is 127, as in every shell: the backup is kept, nothing has changed."""
     url = to_url(target.info)
-    env = {**os.environ, "DATABASE_URL": url, "DIRECT_URL": url}
+    env = {**os.environ, "DATABASE_URL": url, "DIRECT_URL": url, INSIDE: target.info.dbname or ""}
     try:
         with process.start(words, env=env, stdin=None, stdout=None, cwd=app.loaded.cwd, on_stderr=tell) as child:
             return child.wait()

@@ -11,9 +11,10 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-from naap_ops import clock, restores
+from naap_ops import clock, exclusion, restores
 from naap_ops.deploys.ways_back import back_up, fresh
 from naap_ops.errors import CommandFailed, ConfigurationError, DatabaseMissing
+from naap_ops.exclusion import INSIDE
 from naap_ops.postgres.databases import apply_properties, exists, properties
 from naap_ops.postgres.session import connect, server_info
 from naap_ops.postgres.url import to_url
@@ -83,9 +84,10 @@ def plan(app: App, target: Target, backup: str | None) -> list[str]:
 def reset(app: App, target: Target, backup: str | None, tell: Callable[[str], None]) -> Outcome:
     """Do it. Raises what a backup raises, Busy, Blocked, PrivilegeMissing, Refused; CommandFailed when sync or seed fails."""
     began = clock.monotonic()
-    saved = fresh(app, target, backup) if backup else back_up(app, target, "pre_reset")
-    previous, downtime, schemas, extensions, notes = _anew(app, target, saved.id)
-    ran = list(_run(app, target, saved.id, tell))
+    with exclusion.alone(app, target.info, "reset", needed=True):
+        saved = fresh(app, target, backup) if backup else back_up(app, target, "pre_reset")
+        previous, downtime, schemas, extensions, notes = _anew(app, target, saved.id)
+        ran = list(_run(app, target, saved.id, tell))
     seconds = round(clock.monotonic() - began, 3)
     return Outcome(target.info.dbname or "", saved.id, previous, schemas, extensions, seconds, round(downtime, 3), ran, notes)
 
@@ -143,10 +145,11 @@ def _run(app: App, target: Target, backup: str, tell: Callable[[str], None]) -> 
     except (PrismaProjectNotFound, ConfigurationError):
         where = app.loaded.cwd
     url = to_url(target.info)
+    env = {"DATABASE_URL": url, "DIRECT_URL": url, INSIDE: target.info.dbname or ""}
     for words in _commands(app):
         app.events.emit("reset.step", name="command", text=f"running {' '.join(words)}")
         patience = app.loaded.settings.deploy.timeout.total_seconds()
-        done = command.run(words, cwd=where, env={"DATABASE_URL": url, "DIRECT_URL": url}, timeout=patience, tell=tell)
+        done = command.run(words, cwd=where, env=env, timeout=patience, tell=tell)
         if done.status != 0 or done.late:
             raise _failure(words, done, backup)
         yield {"command": words, "seconds": done.seconds}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from naap_ops import clock
@@ -14,11 +14,17 @@ if TYPE_CHECKING:
     from naap_ops.events import Events
 
 
-def perform(journal: Journal, steps: Sequence[Step], events: Events, *, end: bool = True) -> None:
+def _nothing() -> None:
+    """What most have to do before a step."""
+
+
+def perform(
+    journal: Journal, steps: Sequence[Step], events: Events, *, end: bool = True, before: Callable[[], None] = _nothing
+) -> None:
     """Every step that is not done, in order; ``end``: they are the last. What a step raises ends it, the journal says where.
 
-    Where nothing has been changed yet, the procedure has failed for good and needs neither resume nor abort. Raises Refused
-    when its undoing was begun.
+    ``before`` each step is called, as a part of it. Where nothing has been changed yet, the procedure has failed for good and
+    needs neither resume nor abort. Raises Refused when its undoing was begun.
     """
     if journal.aborting:
         raise Refused(reason=f"{journal.id} is being undone", hint="Finish that: --abort again.")
@@ -27,16 +33,17 @@ def perform(journal: Journal, steps: Sequence[Step], events: Events, *, end: boo
             if journal.state(step.name) not in (None, DONE):
                 journal.note("step", name=step.name, state=DONE, found=True)
             continue
-        _one(journal, step, steps, at, events)
+        _one(journal, step, steps, at, events, before)
     if end:
         journal.end(DONE)
 
 
-def _one(journal: Journal, step: Step, steps: Sequence[Step], at: int, events: Events) -> None:
+def _one(journal: Journal, step: Step, steps: Sequence[Step], at: int, events: Events, before: Callable[[], None]) -> None:
     journal.note("step", name=step.name, state="begun")
     events.emit(f"{journal.procedure}.step", name=step.name, text=step.text)
     began = clock.monotonic()
     try:
+        before()
         facts = step.run()
     except OpsError as error:
         journal.note("step", name=step.name, state=FAILED, seconds=_since(began), error=error.text)

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from naap_ops import clock, process, redact
 from naap_ops.errors import CommandFailed, ProgramMissing
+from naap_ops.exclusion import INSIDE
 from naap_ops.postgres.url import to_url
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ class Surroundings:
             late.set()
             child.stop()
 
-        environment = {**os.environ, "DATABASE_URL": url, "DIRECT_URL": url}
+        environment = {**os.environ, "DATABASE_URL": url, "DIRECT_URL": url, INSIDE: self.info.dbname or ""}
         with process.start([*_TO_STDERR, *argv], env=environment, cwd=self.root, on_stderr=self.operator.tell) as child:
             timer = threading.Timer(timeout, end)
             timer.start()

@@ -36,6 +36,7 @@ def deploy(
 
     Example: invoke deploy --dry-run
     """
+    from naap_ops import exclusion
     from naap_ops.deploys import deploy as deploys
     from naap_ops.deploys.preflight import look
     from naap_ops.errors import Refused, UsageError
@@ -49,6 +50,7 @@ def deploy(
         )
     call.override(prisma__root=project)
     asked = deploys.Asked(backup, no_backup, tuple(allow_unproved or ()))
+    exclusion.look(call.app, call.database, "deploy")
     seen = look(call.app, call.database)
     if not seen.pending:
         call.say("\n".join([f"nothing is pending in {seen.schema} of {seen.database}", *seen.lines()]))

@@ -83,10 +83,10 @@ def rollback(
 
 
 def _planned(call: Call, asked: Asked) -> Plan:
+    from naap_ops import exclusion
     from naap_ops.rollback.plan import plan
-    from naap_ops.rollback.rollback import none_unfinished
 
-    none_unfinished(call.app, call.app.info(call.database).dbname)
+    exclusion.look(call.app, call.database, "rollback")
     call.tell_steps("prove")
     return plan(call.app, call.database, asked)
 

@@ -6,7 +6,7 @@ Nothing of it is gone on with after a crash: the next deploy looks anew, and wha
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -56,7 +56,8 @@ def deploy(app: App, database: str | None, asked: Asked, seen: Preflight, tell: 
         except (OpsError, KeyboardInterrupt) as error:
             known = error if isinstance(error, OpsError) else Interrupted()
             work.record.error = known.as_dict()
-            journal.end(FAILED, error=known.text)
+            with suppress(OpsError):  # where even that cannot be written, what went wrong first is what people must hear
+                journal.end(FAILED, error=known.text)
             raise
         else:
             journal.end(DONE)

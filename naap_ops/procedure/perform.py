@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from naap_ops import clock
@@ -46,15 +47,16 @@ def _one(journal: Journal, step: Step, steps: Sequence[Step], at: int, events: E
         before()
         facts = step.run()
     except OpsError as error:
-        journal.note("step", name=step.name, state=FAILED, seconds=_since(began), error=error.text)
-        if (
-            not step.halfway()
-            and not any(each.changes and each.done() for each in steps[:at])
-            and _nothing_else(journal, steps)
-        ):
-            journal.end(FAILED, error=error.text)
+        with suppress(OpsError):  # a full disk, a server that is gone: what went wrong first is what people must hear
+            _failed(journal, step, steps, at, error, _since(began))
         raise
     journal.note("step", name=step.name, state=DONE, seconds=_since(began), facts=facts or {})
+
+
+def _failed(journal: Journal, step: Step, steps: Sequence[Step], at: int, error: OpsError, seconds: float) -> None:
+    journal.note("step", name=step.name, state=FAILED, seconds=seconds, error=error.text)
+    if not step.halfway() and not any(each.changes and each.done() for each in steps[:at]) and _nothing_else(journal, steps):
+        journal.end(FAILED, error=error.text)
 
 
 def _nothing_else(journal: Journal, steps: Sequence[Step]) -> bool:

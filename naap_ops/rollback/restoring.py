@@ -182,6 +182,12 @@ class Load(Step):
         info, id = self._scene.around.info, self._scene.id
         return ready.find(info, id) is not None or ready.published(info, id) is not None
 
+    def halfway(self) -> bool:
+        """Whether something was left that could not be dropped: a server that went away. Raises while it is away."""
+        info = self._scene.around.info
+        with closing(maintenance(info, avoid=(info.dbname,))) as session:
+            return bool(aside.leftovers(session, info, info.dbname or ""))
+
     def run(self) -> dict[str, Any]:
         scene = self._scene
         loaded = ready.load(

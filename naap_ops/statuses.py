@@ -20,6 +20,7 @@ from naap_ops.prisma.migrations import migrations
 from naap_ops.prisma.project import Project
 from naap_ops.prisma.status import Entry, compare
 from naap_ops.prisma.untrack import Outcome, Place, Plan, Request, plan, untrack
+from naap_ops.restore.failures import server_errors
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ def status(app: App, database: str | None, *, all_tenants: bool = False) -> Stat
     info = app.info(database)
     folders = migrations(project.migrations)
     held = {entry.migration for entry in archive.entries(app.archive) if entry.state == archive.HELD}
-    with connect(info) as connection:
+    with server_errors(info, "looking"), connect(info) as connection:
         tracking.refuse_contract(connection)
         there = tracking.schemas(connection)
         schemas = schemas_of(app, database, info, there, all_tenants=all_tenants)
@@ -115,14 +116,16 @@ def _id(backup: Backup | None) -> str | None:
 
 def plan_untrack(app: App, database: str | None, request: Request, *, all_tenants: bool) -> tuple[str, Plan]:
     """The database's name, and what :func:`perform_untrack` would do, by the same code."""
-    with connect(app.info(database)) as connection:
+    info = app.info(database)
+    with server_errors(info, "planning"), connect(info) as connection:
         return connection.info.dbname, plan(connection, place_of(app), _asked(app, database, connection, request, all_tenants))
 
 
 def perform_untrack(app: App, database: str | None, request: Request, *, all_tenants: bool) -> Outcome:
     """Do it, on a session of its own that holds Prisma's lock throughout."""
-    with exclusion.alone(app, exclusion.named(app, database), "untrack"), \
-            connect(app.info(database), application_name="naap_ops untrack") as connection:  # fmt: skip
+    info = exclusion.named(app, database)
+    with exclusion.alone(app, info, "untrack"), server_errors(info, "untracking"), \
+            connect(info, application_name="naap_ops untrack") as connection:  # fmt: skip
         return untrack(connection, place_of(app), _asked(app, database, connection, request, all_tenants), app.events)
 
 
@@ -143,14 +146,16 @@ def plan_resolve(
     app: App, database: str | None, request: resolving.Request, *, all_tenants: bool
 ) -> tuple[str, resolving.Plan]:
     """The database's name, and what :func:`perform_resolve` would do, by the same code."""
-    with connect(app.info(database)) as connection:
+    info = app.info(database)
+    with server_errors(info, "planning"), connect(info) as connection:
         asked = replace(request, schemas=tenant_schemas(app, database, connection, all_tenants=all_tenants))
         return connection.info.dbname, resolving.plan(connection, app.project(), asked)
 
 
 def perform_resolve(app: App, database: str | None, request: resolving.Request, *, all_tenants: bool) -> resolving.Plan:
     """Do it, on a session of its own that holds Prisma's lock throughout."""
-    with connect(app.info(database), application_name="naap_ops resolve") as connection:
+    info = app.info(database)
+    with server_errors(info, "resolving"), connect(info, application_name="naap_ops resolve") as connection:
         asked = replace(request, schemas=tenant_schemas(app, database, connection, all_tenants=all_tenants))
         return resolving.resolve(connection, app.project(), asked, app.loaded.settings.prisma.lock_timeout.total_seconds())
 

@@ -24,6 +24,7 @@ from naap_ops.prisma import applier
 from naap_ops.procedure import command
 from naap_ops.procedure import journal as journals
 from naap_ops.procedure.journal import DONE, FAILED, Journal
+from naap_ops.restore.failures import server_errors
 
 NAME: Final = "deploy"
 LABEL: Final = "pre_deploy"
@@ -52,7 +53,8 @@ def deploy(app: App, database: str | None, asked: Asked, seen: Preflight, tell: 
         journal = stack.enter_context(Journal.begin(app.state / "journal", NAME, request))
         work = _Work(app, database, asked, seen, journal, _begun(journal, seen), tell)
         try:
-            work.all()
+            with server_errors(seen.target.info, "deploying"):
+                work.all()
         except (OpsError, KeyboardInterrupt) as error:
             known = error if isinstance(error, OpsError) else Interrupted()
             work.record.error = known.as_dict()
@@ -201,8 +203,9 @@ class _Work:
 
     def _read_after(self) -> OpsError | None:
         """What is applied now goes into the record. Why it is not known, None when it is."""
+        info = self.seen.target.info
         try:
-            with connect(self.seen.target.info, application_name="naap_ops deploy") as connection:
+            with server_errors(info, "looking"), connect(info, application_name="naap_ops deploy") as connection:
                 self.record.after = states(connection, self.seen.project, self.seen.schema)
         except OpsError as error:
             self.record.notes.append(f"what is applied now is not known: {error.text}")

@@ -14,6 +14,7 @@ from naap_ops.prisma import advisory, applier, tracking
 from naap_ops.prisma.migrations import migrations
 from naap_ops.prisma.project import Project
 from naap_ops.prisma.status import MEANING, Standing, compare
+from naap_ops.restore.failures import server_errors
 from naap_ops.restore.outcome import size_text
 from naap_ops.reverse import files
 from naap_ops.reverse.dangers import dangers
@@ -55,7 +56,7 @@ def look(app: App, database: str | None) -> Preflight:
     """
     target, project = app.target(database), app.project()
     schema = target.info.schema
-    with connect(target.info, application_name="naap_ops deploy") as connection:
+    with server_errors(target.info, "looking"), connect(target.info, application_name="naap_ops deploy") as connection:
         if (holder := advisory.holder(connection)) is not None:
             raise Busy(what="a Prisma migrate command", holder=str(holder))
         pending = {each.name: each.sha256 or "" for each in applier.look(connection, project, schema).migrations}

@@ -18,6 +18,7 @@ import psycopg.errors
 
 from naap_ops import clock
 from naap_ops.errors import AuthenticationFailed, Busy, DatabaseMissing, PrivilegeMissing
+from naap_ops.restore.failures import server_errors
 
 if TYPE_CHECKING:
     from naap_ops.postgres.conninfo import ConnInfo
@@ -78,13 +79,17 @@ class ProcedureLock:
             if self._needed:
                 raise
             return
+        with server_errors(self._info, "asking who else is at work"):
+            self._wait(self._session)
+
+    def _wait(self, session: Connection) -> None:
         deadline = clock.monotonic() + PASSING_SECONDS
         while True:
             try:
-                _acquire(self._session, self._target, _PROCEDURE, "a procedure")
+                _acquire(session, self._target, _PROCEDURE, "a procedure")
             except Busy:
                 if clock.monotonic() >= deadline:
-                    self._session.close()
+                    session.close()
                     raise
                 time.sleep(_LOOK_SECONDS)
             else:

@@ -22,6 +22,7 @@ from naap_ops.procedure.journal import Journal
 from naap_ops.procedure.perform import abort as undo_steps
 from naap_ops.procedure.perform import perform
 from naap_ops.procedure.step import Step
+from naap_ops.restore.failures import server_errors
 from naap_ops.restore.locking import ProcedureLock, procedure_lock
 from naap_ops.rollback import incident, restoring
 from naap_ops.rollback.case import Case, decide
@@ -209,7 +210,8 @@ def _carried_out(scene: Scene, work: Callable[[Sequence[Step]], None]) -> Outcom
     """The record is written whatever comes of it."""
     journal, events = scene.around.journal, scene.app.events
     try:
-        work(_steps(scene))
+        with server_errors(scene.around.info, "going back"):
+            work(_steps(scene))
     except (KeyboardInterrupt, Interrupted):
         _concluded(scene)
         states = journal.steps()

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, LiteralString
 
 from naap_ops import restores, statuses
 from naap_ops.app import App
@@ -39,6 +39,11 @@ if TYPE_CHECKING:
     from naap_ops.restore.outcome import RestoreOptions
 
 _COUNT_SECONDS = 60.0
+# The data directory, and the folder of the database's tablespace where that is another one.
+_PLACE: LiteralString = """
+select current_setting('data_directory'), nullif(pg_catalog.pg_tablespace_location(dattablespace), '')
+from pg_catalog.pg_database where datname = %s
+"""
 
 
 @dataclass(frozen=True)
@@ -143,22 +148,29 @@ class Check(Step):
                 )
 
     def _room(self, wanted: int) -> None:
-        """Where the server's files are on this machine: room for one more database."""
+        """Where the server's files are on this machine: room for one more database, where the live one's files are."""
         import psycopg
 
         with closing(maintenance(self._scene.around.info)) as session:
             try:
-                row = session.execute("show data_directory").fetchone()
+                row = session.execute(_PLACE, [self._scene.case.database]).fetchone()
             except psycopg.errors.InsufficientPrivilege:
                 return
             here, port = session.info.host, session.info.port
-        folder = Path(str(row[0])) if row else Path()
-        if not _serves(folder, here, port):
+        if row is None or not _serves(Path(row[0]), here, port):
             return
-        found = os.statvfs(folder)
+        folder = Path(row[1] or row[0])
+        try:
+            found = os.statvfs(folder)
+        except OSError:
+            return
         free = found.f_bavail * found.f_frsize
         if free < wanted:
-            raise NoSpace(where=folder, reason=f"the database takes {size_text(wanted)} once more, {size_text(free)} are free")
+            raise NoSpace(
+                where=folder,
+                reason=f"the database takes {size_text(wanted)} once more, {size_text(free)} are free",
+                hint="Nothing was stopped. `invoke restore.kept` lists old databases that could be dropped.",
+            )
 
 
 def _serves(folder: Path, host: str, port: int) -> bool:

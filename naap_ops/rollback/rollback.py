@@ -23,6 +23,7 @@ from naap_ops.prisma.worktree import Worktree
 from naap_ops.procedure.journal import ABORTED, DONE, Journal
 from naap_ops.procedure.perform import abort, perform
 from naap_ops.procedure.step import Step
+from naap_ops.restore.failures import server_errors
 from naap_ops.restore.locking import procedure_lock
 from naap_ops.rollback import audit
 from naap_ops.rollback.plan import Asked, Plan, look
@@ -144,7 +145,8 @@ def _reopened(app: App, database: str | None, ref: str | None) -> Iterator[tuple
 def _locked(app: App, database: str | None) -> Iterator[Connection]:
     """A session that holds Prisma's lock. Raises Busy."""
     seconds = app.loaded.settings.prisma.lock_timeout.total_seconds()
-    with connect(app.info(database), application_name="naap_ops rollback") as connection, \
+    info = app.info(database)
+    with server_errors(info, "rolling back"), connect(info, application_name="naap_ops rollback") as connection, \
             advisory.migrate_lock(connection, seconds):  # fmt: skip
         yield connection
 
@@ -207,7 +209,8 @@ def _carried_out(app: App, connection: Connection, database: str | None, journal
     failed: dict[str, OpsError] = {}
     for schema, units in _units(ground, request).items():
         try:
-            perform(journal, units, app.events, end=False)
+            with server_errors(ground.info, "rolling back"):
+                perform(journal, units, app.events, end=False)
         except OpsError as error:
             if len(request.schemas) == 1 or connection.broken:
                 raise

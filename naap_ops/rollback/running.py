@@ -243,7 +243,6 @@ def _keep_number(info: ConnInfo) -> None:
     it goes on without: the last look at the books tells such a mistake.
     """
     with suppress(psycopg.Error, OpsError), connect(info, application_name="naap_ops rollback") as other:
-        other.execute("set synchronous_commit = on")
         other.execute("select pg_catalog.pg_logical_emit_message(true, 'naap_ops', '')")
 
 

@@ -164,7 +164,7 @@ def sealed() -> Iterator[Callable[[Path], Path]]:
     folders: list[Path] = []
 
     def seal(folder: Path) -> Path:
-        folder.mkdir(exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
         folder.chmod(0o555)
         folders.append(folder)
         return folder

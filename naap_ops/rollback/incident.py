@@ -30,8 +30,8 @@ UNFINISHED: Final = "unfinished"
 class Outcome:
     """What was done. ``downtime_seconds`` without the time of the operator's own commands; ``lost`` rows by table.
 
-    ``outcome``: done, failed (nothing of it is left), aborted, unfinished. ``previous`` the old database's name now, ``undone``
-    that of the one that was live until an abort.
+    ``outcome``: done, failed (nothing of it is left), aborted, unfinished. ``differences``: objects that are not as they were
+    loaded. ``previous`` the old database's name now, ``undone`` that of the one that was live until an abort.
     """
 
     migration: str
@@ -51,6 +51,7 @@ class Outcome:
     previous: str | None
     undone: str | None
     status: str
+    differences: list[str]
     record: str
     journal: str
     steps: list[dict[str, Any]]
@@ -85,6 +86,7 @@ def concluded(journal: Journal, case: Case, folder: Path, reminders: Sequence[st
         previous=None if ended == ABORTED else record.get("previous") or swap.get("previous"),
         undone=swap.get("undone"),
         status=str(journal.facts("verify").get("status", "")),
+        differences=list(journal.facts("verify").get("differences", [])),
         record=str(folder / f"{journal.id}.md"),
         journal=journal.id,
         steps=journal.steps(),
@@ -131,6 +133,7 @@ def _todo(outcome: Outcome, reminders: Sequence[str]) -> Iterator[str]:
         if outcome.previous:
             name = outcome.previous
             yield f"copy the rows of {name} that are still wanted; then `invoke restore.drop-old {name}`"
+    yield from (f"look: not as it was loaded from the backup: {each}" for each in outcome.differences)
     if outcome.undone:
         yield f"{outcome.undone} was live for a while, rows may have been written there: look, then `invoke restore.drop-old`"
 

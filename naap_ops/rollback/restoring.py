@@ -29,7 +29,7 @@ from naap_ops.restore import aside, ready, whole
 from naap_ops.restore.locking import target_lock
 from naap_ops.restore.outcome import size_text
 from naap_ops.restore.source import BackupSource
-from naap_ops.rollback import since
+from naap_ops.rollback import comparing, since
 from naap_ops.rollback.case import Case, source_of
 from naap_ops.rollback.commands import Surroundings, present
 
@@ -71,6 +71,11 @@ class Scene:
     def told(self, name: str) -> bool:
         """Whether the journal has the step as done: for what leaves nothing in the world to ask."""
         return self.around.journal.state(name) == "done"
+
+    @property
+    def catalog(self) -> Path:
+        """Where what was loaded is written down, to be held against what is live."""
+        return self.around.journal.path.with_suffix(".catalog.json")
 
     # --- archive entries ----------------------------------------------------------------------------------------------
 
@@ -222,12 +227,14 @@ class Load(Step):
                     tracking.delete(connection, schema, name)
                     if case.hold and name in case.schemas.get(schema, ()):
                         tracking.mark_applied(connection, schema, name, case.checksums[name])
+        comparing.keep(connection, self._scene.catalog)
 
     def undo(self) -> dict[str, Any]:
         info = self._scene.around.info
         dropped = ready.drop_ready(info, self._scene.id)
         with target_lock(info, info.dbname or "") as session:
             swept = aside.sweep(session, info, info.dbname or "")
+        self._scene.catalog.unlink(missing_ok=True)
         return {"dropped": [each for each in (dropped, *swept) if each]}
 
 
@@ -372,10 +379,15 @@ class Verify(Step):
                 reason=f"what is live as {scene.case.database!r} is not what was put in place",
                 hint="`invoke restore.kept` lists the databases; somebody has restored or renamed meanwhile.",
             )
+        facts: dict[str, Any] = {}
         try:
-            return {"status": self._status()}
+            facts["differences"] = comparing.compare(scene.around.info, scene.catalog)
         except OpsError as error:
-            return {"status": f"not known: {error.text}"}
+            facts["differences"] = [f"not known: {error.text}"]
+        try:
+            return {**facts, "status": self._status()}
+        except OpsError as error:
+            return {**facts, "status": f"not known: {error.text}"}
 
     def _status(self) -> str:
         settings = self._scene.app.loaded.settings.deploy
@@ -402,6 +414,7 @@ class Record(Step):
     def run(self) -> dict[str, Any]:
         scene = self._scene
         old = ready.published(scene.around.info, scene.id)
+        scene.catalog.unlink(missing_ok=True)
         if old is None:
             return {"lost": scene.case.lost, "exact": False}
         try:

@@ -85,7 +85,7 @@ def concluded(journal: Journal, case: Case, folder: Path, reminders: Sequence[st
         archive=[str(each) for each in journal.facts("untrack").get("archive", [])] if done else [],
         previous=None if ended == ABORTED else record.get("previous") or swap.get("previous"),
         undone=swap.get("undone"),
-        status=str(journal.facts("verify").get("status", "")),
+        status="; ".join(filter(None, [journal.facts("verify").get("status"), record.get("status")])),
         differences=list(journal.facts("verify").get("differences", [])),
         record=str(folder / f"{journal.id}.md"),
         journal=journal.id,

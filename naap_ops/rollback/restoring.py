@@ -29,7 +29,7 @@ from naap_ops.restore import aside, ready, whole
 from naap_ops.restore.locking import target_lock
 from naap_ops.restore.outcome import size_text
 from naap_ops.restore.source import BackupSource
-from naap_ops.rollback import comparing, since
+from naap_ops.rollback import asking, comparing, since
 from naap_ops.rollback.case import Case, source_of
 from naap_ops.rollback.commands import Surroundings, present
 
@@ -413,8 +413,19 @@ class Record(Step):
 
     def run(self) -> dict[str, Any]:
         scene = self._scene
-        old = ready.published(scene.around.info, scene.id)
         scene.catalog.unlink(missing_ok=True)
+        return {**self._lost(), **self._asked()}
+
+    def _asked(self) -> dict[str, Any]:
+        """Where no command for the status is configured, Prisma's own, if it is there: now that nobody waits for it."""
+        if self._scene.app.loaded.settings.deploy.status:
+            return {}
+        said = asking.prisma_status(self._scene.around, self.name)
+        return {} if said is None else {"status": said}
+
+    def _lost(self) -> dict[str, Any]:
+        scene = self._scene
+        old = ready.published(scene.around.info, scene.id)
         if old is None:
             return {"lost": scene.case.lost, "exact": False}
         try:

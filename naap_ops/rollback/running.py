@@ -145,7 +145,7 @@ class Run:
                     finish(self.connection)
                 row = self.connection.execute("select pg_catalog.txid_current()").fetchone()
                 assert row is not None
-                _keep_number(self.info)
+                _keep_number(self.connection, self.info)
                 self.journal.fact(self.step, **{f"{self.kind}.{key}": row[0]})
 
         self._patiently(attempt)
@@ -235,15 +235,18 @@ def _explained(connection: Connection, error: psycopg.Error) -> Exception:
     )
 
 
-def _keep_number(info: ConnInfo) -> None:
+def _keep_number(connection: Connection, info: ConnInfo) -> None:
     """Have the server remember on its disk that the transaction ids up to now are given away.
 
     After a crash it would give the id of a transaction that was not committed to somebody else, whose commit would then be
-    taken for ours. A committed write of another session, which is after ours in the log, is enough. Where that may not be had
-    it goes on without: the last look at the books tells such a mistake.
+    taken for ours. A committed write of another session, which is after ours in the log, is enough. Where there is no session
+    to be had it goes on without, as long as the server itself is there: the last look at the books tells such a mistake.
     """
-    with suppress(psycopg.Error, OpsError), connect(info, application_name="naap_ops rollback") as other:
-        other.execute("select pg_catalog.pg_logical_emit_message(true, 'naap_ops', '')")
+    try:
+        with connect(info, application_name="naap_ops rollback") as other:
+            other.execute("select pg_catalog.pg_logical_emit_message(true, 'naap_ops', '')")
+    except (psycopg.Error, OpsError):
+        connection.execute("select 1")
 
 
 # --- indexes ------------------------------------------------------------------------------------------------------------

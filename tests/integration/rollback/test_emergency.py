@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import threading
@@ -375,3 +376,19 @@ def test_what_the_load_has_left_out_is_found_before_anything_is_stopped(
     assert f"not in the loaded database: {word}" in answer.json["message"]
     assert rich.said == []
     rich.assert_before()
+
+
+@pytest.mark.parametrize("code", [0, 1])
+def test_prisma_is_asked_where_it_is_installed(any_scene: Scene, code: int) -> None:
+    """Without a configured command, once the services are up; nothing is fetched for it."""
+    scene = any_scene
+    scene.commands()
+    (scene.folder / "node_modules" / "prisma").mkdir(parents=True)
+    programs = scene.folder / "programs"
+    programs.mkdir()
+    (programs / "npx").write_text(f'#!/bin/sh\necho "npx $* $DATABASE_URL" | cut -c1-60 >> "{said}"\nexit {code}\n')
+    (programs / "npx").chmod(0o755)
+    answer = scene.run(*WORDS, PATH=f"{programs}:{os.environ['PATH']}")
+    assert answer.code == 0, answer.err
+    assert " ".join(scene.said).startswith("on stop start off npx --no-install prisma migrate status postgresql://")
+    assert ("as Prisma itself says" if code == 0 else "ended with 1") in answer.json["status"]

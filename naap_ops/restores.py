@@ -36,7 +36,7 @@ def target(app: App, database: str | None) -> Target:
     try:
         return app.target(database)
     except DatabaseMissing:
-        choice = app.loaded.database(database)
+        choice = app.choice(database)
         info = resolve(choice)
         with maintenance(info) as connection:
             server = server_info(connection)

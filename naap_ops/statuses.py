@@ -54,7 +54,7 @@ def status(app: App, database: str | None, *, all_tenants: bool = False) -> Stat
         name = connection.info.dbname
     entries = [entry for each in books for entry in compare(folders, each, migrating=holder is not None, held=held)]
     backups, problem = good_backups(app, database or app.alias(None) or name)
-    notes = [*_notes(project, schemas, there, holder), *([problem] if problem else [])]
+    notes = [*app.remarks(database), *_notes(project, schemas, there, holder), *([problem] if problem else [])]
     if remark := project.ordering([folder.name for folder in folders]):
         notes.append(remark)
     found = tuple(replace(entry, backup=_id(backup_before(backups, entry.schema, entry.name))) for entry in entries)

@@ -23,6 +23,7 @@ from naap_ops.postgres.catalog.difference import differences as between
 from naap_ops.postgres.catalog.snapshot import snapshot
 from naap_ops.postgres.session import connect
 from naap_ops.postgres.url import to_url
+from naap_ops.procedure.command import present
 from naap_ops.reverse import saved
 from naap_ops.wording import count_of
 
@@ -55,8 +56,9 @@ def guard(
 ) -> Outcome:
     """Back up, run ``words``, say what changed, make its reverse. The command has our terminal; ``tell`` gets its stderr.
 
-    Raises what a backup raises, StorageError, ToolMissing; CommandFailed when the command fails, after all has been kept.
+    Raises what a backup raises, StorageError, ProgramMissing; CommandFailed when the command fails, after all has been kept.
     """
+    present(words, app.loaded.cwd)
     target = app.target(database)
     with exclusion.alone(app, target.info, "guard"):
         return _guarded(app, database, target, words, tell, with_reverse=with_reverse)

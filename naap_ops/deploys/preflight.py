@@ -14,6 +14,7 @@ from naap_ops.prisma import advisory, applier, tracking
 from naap_ops.prisma.migrations import migrations
 from naap_ops.prisma.project import Project
 from naap_ops.prisma.status import MEANING, Standing, compare
+from naap_ops.procedure.command import present
 from naap_ops.restore.failures import server_errors
 from naap_ops.restore.outcome import size_text
 from naap_ops.reverse import files
@@ -51,8 +52,8 @@ class Preflight:
 def look(app: App, database: str | None) -> Preflight:
     """Look, touch nothing.
 
-    Raises Busy while somebody migrates, NoSpace, and what `migrate deploy` would refuse: FailedBefore, MigrateRefused,
-    MigrateMisconfigured.
+    Raises Busy while somebody migrates, NoSpace, ProgramMissing for a configured command, and what `migrate deploy` would
+    refuse: FailedBefore, MigrateRefused, MigrateMisconfigured.
     """
     target, project = app.target(database), app.project()
     schema = target.info.schema
@@ -65,9 +66,19 @@ def look(app: App, database: str | None) -> Preflight:
         found = Preflight(connection.info.dbname, schema, target, project, pending, before)
     if not pending:
         return replace(found, notes=tuple(_standings(before)))
+    for words in (app.loaded.settings.deploy.command, app.loaded.settings.deploy.status):
+        if words:
+            present(words, project.root)
     _room(app, target, int(row[0]) if row else 0)
     remark = project.ordering(list(pending))
-    notes = [*project.notes, *_standings(before), *_lock_disabled(), *([remark] if remark else []), "drift was not looked for"]
+    notes = [
+        *app.remarks(database),
+        *project.notes,
+        *_standings(before),
+        *_lock_disabled(),
+        *([remark] if remark else []),
+        "drift was not looked for",
+    ]
     return replace(found, notes=tuple(notes), dangers=tuple(_dangers(app, found)))
 
 

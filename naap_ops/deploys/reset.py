@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from naap_ops import clock, exclusion, restores
@@ -70,6 +71,8 @@ class Outcome:
 def plan(app: App, target: Target, backup: str | None) -> list[str]:
     """What would be done. Raises what would keep it from being done, as far as that is known before."""
     name = target.info.dbname or ""
+    for words in _commands(app):
+        command.present(words, _where(app))
     saved = f"backup {fresh(app, target, backup).id}" if backup else "a backup taken now (label pre_reset), read to its end"
     with connect(target.info) as connection:
         schemas, extensions = _names(connection)
@@ -136,14 +139,19 @@ def _commands(app: App) -> list[list[str]]:
     return [words for words in (app.loaded.settings.reset.sync, app.loaded.settings.reset.seed) if words]
 
 
-def _run(app: App, target: Target, backup: str, tell: Callable[[str], None]) -> Iterator[dict[str, object]]:
-    """Sync, then seed, in the project's folder, or where there is none in the current one."""
+def _where(app: App) -> Path:
+    """The project's folder, or where there is none the current one."""
     from naap_ops.errors import PrismaProjectNotFound
 
     try:
-        where = app.project().root
+        return app.project().root
     except (PrismaProjectNotFound, ConfigurationError):
-        where = app.loaded.cwd
+        return app.loaded.cwd
+
+
+def _run(app: App, target: Target, backup: str, tell: Callable[[str], None]) -> Iterator[dict[str, object]]:
+    """Sync, then seed, in the project's folder, or where there is none in the current one."""
+    where = _where(app)
     url = to_url(target.info)
     env = {"DATABASE_URL": url, "DIRECT_URL": url, INSIDE: target.info.dbname or ""}
     for words in _commands(app):

@@ -106,7 +106,7 @@ def decide(app: App, database: str | None, asked: Asked, *, services: bool, main
         if held:
             _can_hold(backup, schemas)
         lost = since.as_json(since.written_since(connection, backup.sound, seconds=_COUNT_SECONDS))
-        notes = [*_notes(connection, names, every, backup), *project.notes]
+        notes = [*app.remarks(database), *_notes(connection, names, every, backup), *project.notes]
     there = [each for each in names if each in folders]
     tree = Worktree.of(project.migrations) if project.migrations.is_dir() else None
     checksums = {each: found for each in names if (found := _checksum(each, folders, every)) is not None}

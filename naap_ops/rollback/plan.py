@@ -153,7 +153,7 @@ def planned(app: App, database: str | None, asked: Asked, connection: Connection
     way = _taken(found, asked)
     others = [schema for schema, books in scene.every.items() if schema not in undone and _has(books, ordered)]
     putting = _putting(asked, others, hold=asked.hold or app.loaded.settings.rollback.hold)
-    notes = _notes(scene.project, others, putting, undoing)
+    notes = [*app.remarks(database), *_notes(scene.project, others, putting, undoing)]
     return Plan(connection.info.dbname, ordered, undone, found, way, putting, scene.scripts, tuple(notes))
 
 

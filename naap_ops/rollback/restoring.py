@@ -24,6 +24,7 @@ from naap_ops.prisma import archive, tracking
 from naap_ops.prisma.archive import Entry
 from naap_ops.prisma.tracking import State
 from naap_ops.prisma.worktree import Worktree, told
+from naap_ops.procedure.command import present
 from naap_ops.procedure.step import Step
 from naap_ops.restore import aside, ready, whole
 from naap_ops.restore.locking import target_lock
@@ -31,7 +32,7 @@ from naap_ops.restore.outcome import size_text
 from naap_ops.restore.source import BackupSource
 from naap_ops.rollback import asking, comparing, since
 from naap_ops.rollback.case import Case, source_of
-from naap_ops.rollback.commands import Surroundings, present
+from naap_ops.rollback.commands import Surroundings
 
 if TYPE_CHECKING:
     from naap_ops.postgres.session import Connection

@@ -10,7 +10,9 @@ from typing import Any
 import pytest
 
 from naap_ops.deploys import ways_back
+from naap_ops.errors import ProgramMissing
 from naap_ops.postgres.session import connect
+from naap_ops.postgres.url import to_url
 from naap_ops.prisma.advisory import KEY
 from tests.desk import wait_until
 from tests.integration.prisma.conftest import INIT, PROFILE, WALLET, Site
@@ -177,8 +179,15 @@ def test_the_configured_command(site: Site) -> None:
     assert "status 7: cannot" in failed["message"]
     site.settings('[deploy]\ncommand = ["sleep", "600"]\ntimeout = "1s"\n')
     assert "after 1 s" in deploy(site, code=20)["message"]
-    site.settings('[deploy]\ncommand = ["no_such_program"]\n')
-    assert "status 127" in deploy(site, code=20)["message"]
+
+
+@pytest.mark.parametrize("setting", ["command", "status"])
+def test_a_configured_program_that_is_not_there(site: Site, setting: str) -> None:
+    """Found before the backup."""
+    site.settings(f'[deploy]\n{setting} = ["no_such_program"]\n')
+    assert "no_such_program" in deploy(site, code=ProgramMissing.exit_code)["message"]
+    assert site.listed() == []
+    assert site.ask("select to_regclass('_prisma_migrations')") is None
 
 
 def test_killed_in_the_middle_the_next_one_goes_on(site: Site) -> None:
@@ -223,3 +232,41 @@ def test_what_changes_after_the_first_look_is_not_deployed(site: Site, monkeypat
     monkeypatch.setattr(ways_back, "reverse", edited_meanwhile)
     assert "have changed" in deploy(site, code=17)["message"]
     assert site.ask("select to_regclass('_prisma_migrations')") is None
+
+
+# --- the variable that the project names ------------------------------------------------------------------------------
+
+NAMING = """datasource db {
+  provider  = "postgresql"
+  url       = env("POSTGRES_PRISMA_URL")
+  directUrl = env("POSTGRES_URL_NON_POOLING")
+}
+"""
+ELSEWHERE = "postgresql://nobody@127.0.0.1:1/nowhere"
+
+
+def test_the_variable_that_the_schema_names(site: Site) -> None:
+    """The direct one first, from the .env beside the schema; and it is said."""
+    assert site.info is not None
+    (site.project / "schema.prisma").write_text(NAMING)
+    (site.project / ".env").write_text(f'POSTGRES_PRISMA_URL="{ELSEWHERE}"\nPOSTGRES_URL_NON_POOLING="{to_url(site.info)}"\n')
+    bare = Site(site.folder, None)
+    done = deploy(bare)
+    assert done["applied"] == [INIT, PROFILE, WALLET]
+    assert "connected by POSTGRES_URL_NON_POOLING in " in " ".join(done["notes"])
+    assert bare.listed()[0].alias == site.info.dbname
+    assert bare.run("rollback", "--migration", "latest", "--yes").code == 0
+    assert site.rows(WALLET) == 0
+
+
+def test_usual_names_and_pg_variables_are_stronger(site: Site) -> None:
+    assert site.info is not None
+    (site.project / "schema.prisma").write_text(NAMING)
+    bare = Site(site.folder, None, {"POSTGRES_PRISMA_URL": ELSEWHERE})
+    words = site.info.words()
+    assert bare.run("status").code == 4
+    named = bare.run("status", "--json", DATABASE_URL=to_url(site.info))
+    assert named.code == 23, named.err
+    there = {"PGHOST": words["host"], "PGPORT": words["port"], "PGUSER": words["user"], "PGDATABASE": words["dbname"]}
+    assert bare.run("status", "--json", **there).code == 23
+    assert bare.run("status", "--json", POSTGRES_PRISMA_URL="prisma://accelerate.example.org/?api_key=x").code == 3

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from naap_ops.errors import ProgramMissing
 from naap_ops.postgres.conninfo import ConnInfo
 from tests.desk import Desk, Run
 
@@ -75,10 +76,11 @@ def test_no_reverse_is_made_where_none_is_wanted(desk: Desk) -> None:
 
 
 def test_a_program_that_is_not_there(desk: Desk) -> None:
+    """Found before the backup."""
     done = desk.program("guard", "--json", "--", "no-such-program")
-    assert done.code == 20
-    assert "status 127" in done.json["message"]
-    assert "changed nothing" in done.json["message"]
+    assert done.code == ProgramMissing.exit_code
+    assert "no-such-program" in done.json["message"]
+    assert desk.listed() == []
 
 
 def test_a_dry_run_runs_nothing(desk: Desk) -> None:

@@ -386,6 +386,7 @@ def test_prisma_is_asked_where_it_is_installed(any_scene: Scene, code: int) -> N
     (scene.folder / "node_modules" / "prisma").mkdir(parents=True)
     programs = scene.folder / "programs"
     programs.mkdir()
+    said = scene.folder / "said"
     (programs / "npx").write_text(f'#!/bin/sh\necho "npx $* $DATABASE_URL" | cut -c1-60 >> "{said}"\nexit {code}\n')
     (programs / "npx").chmod(0o755)
     answer = scene.run(*WORDS, PATH=f"{programs}:{os.environ['PATH']}")

@@ -7,8 +7,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from naap_ops import drifts
 from naap_ops.app import App, Target
-from naap_ops.errors import Busy, MigrationUnreadable, NoSpace
+from naap_ops.errors import Busy, MigrationUnreadable, NoSpace, OutOfStep
 from naap_ops.postgres.session import connect
 from naap_ops.prisma import advisory, applier, tracking
 from naap_ops.prisma.migrations import migrations
@@ -23,6 +24,7 @@ from naap_ops.reverse.dangers import dangers
 if TYPE_CHECKING:
     from naap_ops.postgres.session import Connection
 
+_SHOWN = 8
 _TOLD = (Standing.EDITED, Standing.OUT_OF_ORDER, Standing.FOLDER_MISSING, Standing.ROLLED_BACK, Standing.HELD)
 
 
@@ -49,11 +51,11 @@ class Preflight:
         ]
 
 
-def look(app: App, database: str | None) -> Preflight:
-    """Look, touch nothing.
+def look(app: App, database: str | None, *, drift: bool = False) -> Preflight:
+    """Look, touch nothing. ``drift``: also at whether the schema is what the applied migrations make, on a shadow.
 
     Raises Busy while somebody migrates, NoSpace, ProgramMissing for a configured command, and what `migrate deploy` would
-    refuse: FailedBefore, MigrateRefused, MigrateMisconfigured.
+    refuse: FailedBefore, MigrateRefused, MigrateMisconfigured. OutOfStep for drift, or where it cannot be told.
     """
     target, project = app.target(database), app.project()
     schema = target.info.schema
@@ -71,14 +73,8 @@ def look(app: App, database: str | None) -> Preflight:
             present(words, project.root)
     _room(app, target, int(row[0]) if row else 0)
     remark = project.ordering(list(pending))
-    notes = [
-        *app.remarks(database),
-        *project.notes,
-        *_standings(before),
-        *_lock_disabled(),
-        *([remark] if remark else []),
-        "drift was not looked for",
-    ]
+    notes = [*app.remarks(database), *project.notes, *_standings(before), *_lock_disabled(), *([remark] if remark else [])]
+    notes.append(_no_drift(app, database, before) if drift else "drift was not looked for (--drift does)")
     return replace(found, notes=tuple(notes), dangers=tuple(_dangers(app, found)))
 
 
@@ -94,6 +90,22 @@ def _standings(before: Mapping[str, str]) -> Iterator[str]:
         names = [name for name, state in before.items() if state == standing.value]
         if names:
             yield f"{', '.join(names)}: {MEANING[standing]}"
+
+
+def _no_drift(app: App, database: str | None, before: Mapping[str, str]) -> str:
+    if set(before.values()) == {Standing.PENDING.value}:
+        return "nothing was ever deployed here: there is nothing to drift from"
+    [found] = drifts.look(app, drifts.Asked(database)).schemas
+    if found.state == drifts.NONE:
+        return "no drift: the schema is what its applied migrations make"
+    objects = [str(each) for each in found.drift]
+    shown = "; ".join(objects[:_SHOWN]) + (f"; and {len(objects) - _SHOWN} more" if len(objects) > _SHOWN else "")
+    raise OutOfStep(
+        reason=f"nothing was deployed: the schema is not what its migrations make: {shown}"
+        if objects
+        else f"nothing was deployed: whether the schema is what its migrations make cannot be told: {found.reason}",
+        hint="`invoke drift --sql PREFIX` has the SQL that mends it, either way; without --drift it is not looked for.",
+    )
 
 
 def _lock_disabled() -> Iterator[str]:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     backup="a backup of the last hour, instead of taking one",
     no_backup="take none; only with --yes",
     allow_unproved="this migration may go without a proved reverse; repeatable",
+    drift="refuse where the schema is not what its applied migrations make, seen on a shadow",
     project="the folder in which `npx prisma` is run (setting prisma.root; else it is looked for)",
     dry_run="look, prove the reverses, apply nothing and write nothing",
 )
@@ -25,6 +26,7 @@ def deploy(
     backup: str | None = None,
     no_backup: bool = False,
     allow_unproved: list[str] | None = None,
+    drift: bool = False,
     project: str | None = None,
     dry_run: bool = False,
 ) -> dict[str, Any]:
@@ -51,7 +53,7 @@ def deploy(
     call.override(prisma__root=project)
     asked = deploys.Asked(backup, no_backup, tuple(allow_unproved or ()))
     exclusion.look(call.app, call.database, "deploy")
-    seen = look(call.app, call.database)
+    seen = look(call.app, call.database, drift=drift)
     if not seen.pending:
         call.say("\n".join([f"nothing is pending in {seen.schema} of {seen.database}", *seen.lines()]))
         facts = {"applied": [], "migrations": [], "backup": None, "record": "", "notes": list(seen.notes)}

@@ -234,6 +234,20 @@ def test_what_changes_after_the_first_look_is_not_deployed(site: Site, monkeypat
     assert site.ask("select to_regclass('_prisma_migrations')") is None
 
 
+def test_drift_is_refused_where_that_is_wanted(site: Site) -> None:
+    """On a database that Prisma has never seen as well."""
+    assert any("nothing to drift from" in note for note in deploy(site, "--drift")["notes"])
+    site.add("20260402000000_more", 'ALTER TABLE "User" ADD COLUMN "more" TEXT;')
+    assert any("no drift" in note for note in deploy(site, "--drift")["notes"])
+    site.add(AFTER, BADGE)
+    site.sql('alter table "Wallet" add column "by hand" text')
+    refused = deploy(site, "--drift", code=23)
+    assert "by hand" in refused["message"]
+    assert "invoke drift --sql" in refused["hint"]
+    assert len(site.listed()) == 2
+    assert any("drift was not looked for" in note for note in deploy(site)["notes"])
+
+
 # --- the variable that the project names ------------------------------------------------------------------------------
 
 NAMING = """datasource db {

@@ -16,7 +16,7 @@ from naap_ops.app import App
 from naap_ops.deploys import failure, ways_back
 from naap_ops.deploys.preflight import Preflight, look, states
 from naap_ops.deploys.record import Record
-from naap_ops.errors import CommandFailed, Interrupted, OpsError, OutOfStep, Refused
+from naap_ops.errors import CommandFailed, OpsError, OutOfStep, Refused, WorkInterrupted
 from naap_ops.exclusion import INSIDE
 from naap_ops.postgres.session import connect
 from naap_ops.postgres.url import to_url
@@ -56,11 +56,11 @@ def deploy(app: App, database: str | None, asked: Asked, seen: Preflight, tell: 
             with server_errors(seen.target.info, "deploying"):
                 work.all()
         except (OpsError, KeyboardInterrupt) as error:
-            known = error if isinstance(error, OpsError) else Interrupted()
+            known = error if isinstance(error, OpsError) else work.interrupted()
             work.record.error = known.as_dict()
             with suppress(OpsError):  # where even that cannot be written, what went wrong first is what people must hear
                 journal.end(FAILED, error=known.text)
-            raise
+            raise known from None if known is not error else error.__cause__
         else:
             journal.end(DONE)
         finally:
@@ -108,6 +108,20 @@ class _Work:
             self._migrate()
         with self._step("status", "Prisma's books afterwards"):
             self._look_after()
+
+    def interrupted(self) -> WorkInterrupted:
+        """What it has come to, as far as that can be known."""
+        steps = self.journal.steps()
+        step = steps[-1]["name"] if steps else "begin"
+        if step in ("backup", "reverse", "look"):
+            return WorkInterrupted(reason=f"at its step {step}: nothing was deployed")
+        problem = self._read_after()
+        states = [f"{each['name']}: {each['state']}" for each in self.record.migrations]
+        return WorkInterrupted(
+            reason=f"at its step {step}; {problem.text if problem else ', '.join(states)}",
+            hint="What the interrupted script had done may be there: `invoke status` shows the books. `invoke rollback"
+            " --migration failed` goes back, `invoke resolve` mends the books, `invoke deploy` goes on with what is pending.",
+        )
 
     def keep(self) -> None:
         """The record, whatever came of it."""

@@ -30,6 +30,7 @@ from naap_ops.wording import count_of
 if TYPE_CHECKING:
     from naap_ops.app import Target
 
+_INTERRUPTED = 130
 BEFORE, DOWN, RECORD = "before.json", "down.sql", "record.json"
 
 
@@ -96,12 +97,15 @@ def _guarded(
 
 
 def _run(app: App, target: Target, words: Sequence[str], tell: Callable[[str], None]) -> int:
-    """Its exit status. A program that is not there is 127, as in every shell: the backup is kept, nothing has changed."""
+    """Its exit status. Interrupted, 130: what it had changed by then is looked at all the same. Not to be started, 127."""
     url = to_url(target.info)
     env = {**os.environ, "DATABASE_URL": url, "DIRECT_URL": url, INSIDE: target.info.dbname or ""}
     try:
         with process.start(words, env=env, stdin=None, stdout=None, cwd=app.loaded.cwd, on_stderr=tell) as child:
             return child.wait()
+    except KeyboardInterrupt:
+        tell("interrupted: the command was ended; looking at what it has changed")
+        return _INTERRUPTED
     except ToolMissing as error:
         tell(error.text)
         return 127

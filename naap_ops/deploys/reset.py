@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 from naap_ops import clock, exclusion, restores
 from naap_ops.deploys.ways_back import back_up, fresh
-from naap_ops.errors import CommandFailed, ConfigurationError, DatabaseMissing
+from naap_ops.errors import CommandFailed, ConfigurationError, DatabaseMissing, WorkInterrupted
 from naap_ops.exclusion import INSIDE
 from naap_ops.postgres.databases import apply_properties, exists, properties
 from naap_ops.postgres.session import connect, server_info
@@ -90,7 +90,10 @@ def reset(app: App, target: Target, backup: str | None, tell: Callable[[str], No
     with exclusion.alone(app, target.info, "reset", needed=True):
         saved = fresh(app, target, backup) if backup else back_up(app, target, "pre_reset")
         previous, downtime, schemas, extensions, notes = _anew(app, target, saved.id)
-        ran = list(_run(app, target, saved.id, tell))
+        try:
+            ran = list(_run(app, target, saved.id, tell))
+        except KeyboardInterrupt:
+            raise WorkInterrupted(reason="the database is new, and sync or seed was ended", hint=_back(saved.id)) from None
     seconds = round(clock.monotonic() - began, 3)
     return Outcome(target.info.dbname or "", saved.id, previous, schemas, extensions, seconds, round(downtime, 3), ran, notes)
 
@@ -171,6 +174,10 @@ def _failure(words: Sequence[str], done: command.Finished, backup: str) -> Comma
         status=done.status,
         stderr="it was ended, as it took too long (deploy.timeout)" if done.late else done.tail or "(it said nothing)",
         argv=shlex.join(words),
-        hint="The database is new and perhaps half-filled. Back: `invoke restore.undo`,"
-        f" or `invoke restore --backup {backup} --swap`.",
+        hint=_back(backup),
     )
+
+
+def _back(backup: str) -> str:
+    back = f"`invoke restore.undo`, or `invoke restore --backup {backup} --swap`"
+    return f"The database is new and perhaps half-filled. Back: {back}."

@@ -415,7 +415,20 @@ class Record(Step):
     def run(self) -> dict[str, Any]:
         scene = self._scene
         scene.catalog.unlink(missing_ok=True)
-        return {**self._lost(), **self._asked()}
+        return {**self._lost(), **self._again(), **self._asked()}
+
+    def _again(self) -> dict[str, Any]:
+        """Those that something with a folder of its own has deployed again by now."""
+        case = self._scene.case
+        if case.hold:
+            return {}
+        try:
+            with closing(connect(self._scene.around.info, application_name="naap_ops emergency")) as connection:
+                every = {schema: tracking.read(connection, schema) for schema in case.schemas}
+        except OpsError:  # everything else is done: see _lost
+            return {}
+        there = {name for schema, names in case.schemas.items() for name in names if every[schema].of(name)}
+        return {"again": sorted(there)}
 
     def _asked(self) -> dict[str, Any]:
         """Where no command for the status is configured, Prisma's own, if it is there: now that nobody waits for it."""

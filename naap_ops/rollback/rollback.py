@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from naap_ops import clock, exclusion, files, statuses
 from naap_ops.app import App
-from naap_ops.errors import OpsError, OutOfStep, Partial, Refused, StorageError
+from naap_ops.errors import OpsError, OutOfStep, Partial, ProcedureInterrupted, Refused, StorageError
 from naap_ops.postgres.session import connect
 from naap_ops.prisma import advisory
 from naap_ops.prisma.untrack import reminders
@@ -93,13 +93,13 @@ def rollback(app: App, database: str | None, asked: Asked, seen: Plan) -> Outcom
         if (dict(now.undone), now.scripts) != (dict(seen.schemas), dict(seen.scripts)):
             raise OutOfStep(reason="the books or the folder have changed since the plan was shown: nothing was done")
         request = _request(app, seen, app.info(database).address)
-        with Journal.begin(_folder(app), NAME, asdict(request)) as journal:
+        with Journal.begin(_folder(app), NAME, asdict(request)) as journal, _interruptible(journal):
             return _carried_out(app, connection, database, journal, request)
 
 
 def resume(app: App, database: str | None, ref: str | None) -> Outcome:
     """Go on with the unfinished one (``ref``: its id). Raises ProcedureMissing and what :func:`rollback` raises."""
-    with _reopened(app, database, ref) as (journal, connection):
+    with _reopened(app, database, ref) as (journal, connection), _interruptible(journal):
         request = _of(journal, connection)
         journal.note("resume")
         return _carried_out(app, connection, database, journal, request)
@@ -107,7 +107,7 @@ def resume(app: App, database: str | None, ref: str | None) -> Outcome:
 
 def undo(app: App, database: str | None, ref: str | None) -> Outcome:
     """Undo the unfinished one: what was rolled back is applied again, its rows and its folder are put back."""
-    with _reopened(app, database, ref) as (journal, connection):
+    with _reopened(app, database, ref) as (journal, connection), _interruptible(journal):
         request = _of(journal, connection)
         ground = _ground(app, connection, database, journal)
         audit.prepare(connection)
@@ -130,6 +130,16 @@ def plan_of(app: App, ref: str | None) -> tuple[str, list[str]]:
 
 def _folder(app: App) -> Path:
     return app.state / "journal"
+
+
+@contextmanager
+def _interruptible(journal: Journal) -> Iterator[None]:
+    """Where it has stopped is said, and how to go on."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        states = journal.steps()
+        raise ProcedureInterrupted(procedure=NAME, id=journal.id, step=states[-1]["name"] if states else "begin") from None
 
 
 @contextmanager

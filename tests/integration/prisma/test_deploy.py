@@ -204,6 +204,20 @@ def test_killed_in_the_middle_the_next_one_goes_on(site: Site) -> None:
     assert sorted(json.loads(end)["outcome"] for end in ends) == ["done", "failed"]
 
 
+def test_interrupted_it_says_what_is_applied(site: Site) -> None:
+    site.settings('[deploy]\ncommand = ["sh", "-c", "touch begun; exec sleep 600"]\n')
+    child = site.spawn("deploy", "--yes", "--json")
+    wait_until((site.folder / "begun").exists)
+    child.send_signal(signal.SIGINT)
+    out, err = child.communicate(timeout=60)
+    assert child.returncode == 130, err
+    told = json.loads(out.splitlines()[-1])["message"]
+    assert "at its step migrate" in told
+    assert f"{WALLET}: pending" in told
+    [record] = (site.folder / ".naap_ops/records").glob("*.json")
+    assert json.loads(record.read_bytes())["error"]["message"] == told
+
+
 @pytest.mark.parametrize("prisma", ["6"], indirect=True)
 def test_by_real_prisma(failing: Site, prisma: Prisma) -> None:
     """Of a failure of its own, statement and words are read from the row's log."""

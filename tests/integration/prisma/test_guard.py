@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import sys
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 
 from naap_ops.errors import ProgramMissing
 from naap_ops.postgres.conninfo import ConnInfo
-from tests.desk import Desk, Run
+from tests.desk import Desk, Run, wait_until
 
 # Stands for `prisma db push`: connects by the URL that it is given and changes the schema.
 PUSH = (
@@ -95,3 +96,17 @@ def test_no_command(desk: Desk) -> None:
     done = desk.run("guard", "--json")
     assert done.code == 2
     assert "behind two dashes" in done.json["message"]
+
+
+def test_interrupted_it_still_says_what_was_changed(desk: Desk) -> None:
+    half = "import os, psycopg, time, pathlib; psycopg.connect(os.environ['DATABASE_URL'], autocommit=True)"
+    half += ".execute('create table half (i int)'); pathlib.Path('there').touch(); time.sleep(600)"
+    child = desk.spawn("guard", "--json", "--", sys.executable, "-c", half)
+    wait_until((desk.folder / "there").exists)
+    child.send_signal(signal.SIGINT)
+    out, err = child.communicate(timeout=60)
+    assert child.returncode == 20, err
+    told = json.loads(out.splitlines()[-1])
+    assert "status 130" in told["message"]
+    assert "it changed 1 object" in told["message"]
+    assert "invoke restore --backup" in told["hint"]

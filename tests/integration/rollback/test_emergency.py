@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import shutil
 import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -222,8 +224,6 @@ ready.put_in_place = and_deploy
 from naap_ops.cli import main
 main(["naap-ops", *sys.argv[1:]])
 """
-    import sys
-
     answer = scene.program("-c", code, *WORDS, argv0=(sys.executable,))
     assert answer.code == 23, answer.err
     assert "--hold" in answer.err
@@ -393,3 +393,38 @@ def test_prisma_is_asked_where_it_is_installed(any_scene: Scene, code: int) -> N
     assert answer.code == 0, answer.err
     assert " ".join(scene.said).startswith("on stop start off npx --no-install prisma migrate status postgresql://")
     assert ("as Prisma itself says" if code == 0 else "ended with 1") in answer.json["status"]
+
+
+def test_deployed_again_later_it_is_among_what_is_left_to_do(any_scene: Scene) -> None:
+    """By services that carry the folder in their image, as they start."""
+    row = f"insert into _prisma_migrations values (gen_random_uuid()::text, $$c$$, now(), $${WALLET}$$)"
+    script = any_scene.folder / "again.py"
+    script.write_text(f"import os, psycopg\npsycopg.connect(os.environ['DATABASE_URL'], autocommit=True).execute({row!r})\n")
+    any_scene.commands(f'if [ "$1" = start ]; then "{sys.executable}" "{script}" || exit 1; fi')
+    answer = any_scene.run(*WORDS)
+    assert answer.code == 0, answer.err
+    assert answer.json["again"] == [WALLET]
+    assert any(WALLET in line and "--hold" in line for line in answer.json["todo"])
+
+
+def test_other_settings_when_it_is_gone_on_with(any_scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Connections were refused at the database: they are let in again, though there is a command for the page by now."""
+    scene = any_scene
+    swap = ready.put_in_place
+    monkeypatch.setattr(ready, "put_in_place", lambda *_, **__: (_ for _ in ()).throw(Refused(reason="not now")))
+    assert scene.run(*WORDS).code == 17
+    assert not scene.accepts()
+    monkeypatch.setattr(ready, "put_in_place", swap)
+    scene.commands()
+    assert scene.run("emergency", "--abort", "--yes").code == 0
+    assert scene.accepts()
+    scene.assert_before()
+
+
+def test_what_is_told_can_be_typed(any_scene: Scene) -> None:
+    """The old database's name has quotes and spaces in it."""
+    answer = any_scene.run(*WORDS)
+    [line] = [line for line in answer.json["todo"] if "drop-old" in line]
+    words = shlex.split(line.split("`")[1])
+    assert words == ["invoke", "restore.drop-old", answer.json["previous"]]
+    assert any_scene.run(*words[1:], "--yes").code == 0

@@ -26,10 +26,11 @@ from naap_ops.restore.failures import server_errors
 from naap_ops.restore.locking import ProcedureLock, procedure_lock
 from naap_ops.rollback import incident, restoring
 from naap_ops.rollback.case import Case, decide
+from naap_ops.rollback.checking import Check
 from naap_ops.rollback.commands import Operator, Surroundings
 from naap_ops.rollback.incident import Outcome
 from naap_ops.rollback.maintenance import MaintenanceOff, MaintenanceOn
-from naap_ops.rollback.restoring import Check, Scene
+from naap_ops.rollback.scene import Scene
 from naap_ops.rollback.services import StartServices, StopServices
 from naap_ops.wording import count_of
 

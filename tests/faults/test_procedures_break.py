@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import json
 import os
 import resource
@@ -14,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from naap_ops import files
 from naap_ops.postgres import unprivileged
 from naap_ops.postgres.conninfo import ConnInfo
 from naap_ops.postgres.scratch import ScratchServer
@@ -73,9 +75,46 @@ def test_rollback_on_a_full_disk(site: Site, size: int) -> None:
     rollbacks.assert_rolled_back(site)
 
 
-@pytest.mark.parametrize("size", [0, 1500, 2000, 2500, 3000, 3500, 4000, 4500])
+class Filling:
+    """The disk is full from a line of the journal on, for whatever is made durable after it."""
+
+    def __init__(self, line: int) -> None:
+        self.left = line
+
+    def arrange(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        write, sync = files.write_all, os.fsync
+
+        def written(fd: int, data: bytes) -> None:
+            self.left -= 1
+            self._refuse()
+            write(fd, data)
+
+        def synced(fd: int) -> None:
+            self._refuse()
+            sync(fd)
+
+        monkeypatch.setattr(files, "write_all", written)
+        monkeypatch.setattr(os, "fsync", synced)
+
+    def _refuse(self) -> None:
+        if self.left < 0:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+@pytest.mark.parametrize("line", range(0, 33, 2))
+def test_emergency_as_the_disk_fills_up(scene: Scene, line: int) -> None:
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        Filling(line).arrange(monkeypatch)
+        answer = scene.run(*EMERGENCY)
+    assert_gone_on_with(scene, answer)
+
+
+@pytest.mark.parametrize("size", [0, 1000, 4000, 100_000])
 def test_emergency_on_a_full_disk(scene: Scene, size: int) -> None:
-    answer = scene.program(*EMERGENCY, preexec_fn=room(size))
+    assert_gone_on_with(scene, scene.program(*EMERGENCY, preexec_fn=room(size)))
+
+
+def assert_gone_on_with(scene: Scene, answer: Run) -> None:
     if answer.code != 0:
         assert_full(answer, scene.folder)
         went = scene.run("emergency", "--resume", "--yes")

@@ -37,17 +37,19 @@ def named(app: App, database: str | None) -> ConnInfo:
 
 
 @contextmanager
-def alone(app: App, info: ConnInfo, what: str, *, needed: bool = False) -> Iterator[ProcedureLock]:
+def alone(app: App, info: ConnInfo, what: str, *, needed: bool = False, refuse: bool = True) -> Iterator[ProcedureLock]:
     """Nobody else's procedure on the database that ``info`` names, running or unfinished, for the length of the block.
 
-    A command that a procedure runs is let through: services that deploy when they start. ``needed``: as in
-    :func:`naap_ops.restore.locking.procedure_lock`. Raises Busy, which names the other, ProcedureUnfinished.
+    ``refuse`` False: unfinished ones are no hindrance. A command that a procedure runs is let through: services that deploy
+    when they start. ``needed``: as in :func:`naap_ops.restore.locking.procedure_lock`. Raises Busy, which names the other,
+    ProcedureUnfinished.
     """
     if os.environ.get(INSIDE) == info.dbname:
         yield ProcedureLock(info, info.dbname or "", what, needed=False)
         return
     with procedure_lock(info, info.dbname or "", what, needed=needed) as lock:
-        refuse_unfinished(app, info)
+        if refuse:
+            refuse_unfinished(app, info)
         yield lock
 
 

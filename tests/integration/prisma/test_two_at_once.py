@@ -98,6 +98,21 @@ def test_two_at_once(scene: Scene, first: str, second: str) -> None:
     assert scene.run(*COMMANDS[second]).code in (0, 17)  # nothing is held any more: there is nothing left to take back
 
 
+@pytest.mark.parametrize("first", ["rollback", "emergency"])
+def test_a_restore_meanwhile(scene: Scene, first: str) -> None:
+    """It would put the database away under the other's hands."""
+    child = held(scene, first)
+    refused = scene.run("restore", "--swap", "--yes", "--json")
+    let_go(scene)
+    out, err = child.communicate(timeout=120)
+    assert child.returncode == 0, err + out
+    if first == "rollback":  # an emergency has the database refuse connections
+        assert refused.code == Busy.exit_code, refused.err
+        assert f"naap_ops rollback {child.pid}@" in refused.json["message"]
+    assert refused.code != 0
+    assert_done(scene, first)
+
+
 @pytest.mark.parametrize("second", COMMANDS)
 @pytest.mark.parametrize("first", ["rollback", "emergency"])
 def test_after_one_who_was_killed(scene: Scene, first: str, second: str) -> None:

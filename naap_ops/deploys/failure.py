@@ -13,6 +13,7 @@ from naap_ops.postgres.session import connect
 from naap_ops.prisma import tracking
 from naap_ops.prisma.codes import FAILED, MigrationFailed
 from naap_ops.prisma.tracking import Books, State
+from naap_ops.restore.failures import server_errors
 from naap_ops.reverse import files
 
 if TYPE_CHECKING:
@@ -42,7 +43,8 @@ class DeployFailed(CommandFailed):
 def explained(app: App, database: str | None, error: CommandFailed, found: Preflight, backup: str | None) -> OpsError:
     """The failure in the light of what the books say now; ``error`` itself where they cannot be read."""
     try:
-        with connect(found.target.info, application_name="naap_ops deploy") as connection:
+        info = found.target.info
+        with server_errors(info, "looking"), connect(info, application_name="naap_ops deploy") as connection:
             books = tracking.read(connection, found.schema)
     except OpsError:
         return error

@@ -15,6 +15,7 @@ from naap_ops.prisma import advisory, archive, tracking
 from naap_ops.prisma.migrations import migrations
 from naap_ops.prisma.reference import resolve
 from naap_ops.prisma.tracking import Books, State
+from naap_ops.restore.failures import server_errors
 from naap_ops.reverse import files
 from naap_ops.rollback import ways
 from naap_ops.rollback.unit import Putting
@@ -103,7 +104,8 @@ def plan(app: App, database: str | None, asked: Asked) -> Plan:
     Raises MigrationNotFound, MigrationAmbiguous; Refused (nothing to roll back, later ones applied, no way back); Busy while
     it is being applied; what the connection raises.
     """
-    with connect(app.info(database), application_name="naap_ops rollback plan") as connection:
+    info = app.info(database)
+    with server_errors(info, "planning"), connect(info, application_name="naap_ops rollback plan") as connection:
         return planned(app, database, asked, connection)
 
 
@@ -154,7 +156,7 @@ def planned(app: App, database: str | None, asked: Asked, connection: Connection
     way = _taken(found, asked)
     others = [schema for schema, books in scene.every.items() if schema not in undone and _has(books, ordered)]
     putting = _putting(asked, others, hold=asked.hold or app.loaded.settings.rollback.hold)
-    notes = _notes(scene.project, others, putting, undoing)
+    notes = [*app.remarks(database), *_notes(scene.project, others, putting, undoing)]
     return Plan(connection.info.dbname, ordered, undone, found, way, putting, scene.scripts, tuple(notes))
 
 

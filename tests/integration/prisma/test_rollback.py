@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
+import re
 import shutil
+import signal
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -233,14 +234,6 @@ def test_a_database_that_is_not_as_the_migration_left_it(deployed: Site) -> None
     assert rollback(deployed)["migration"] == COLUMN  # nothing is left that would have to be resumed
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write into every folder")
-def test_a_folder_that_may_not_be_written_to(deployed: Site) -> None:
-    deployed.migrations.chmod(0o555)
-    rollback(deployed, code=9)
-    deployed.migrations.chmod(0o755)
-    assert "Wallet.balance integer" in shape(deployed)
-
-
 def test_an_archive_that_cannot_be_made_leaves_all_as_it_was(deployed: Site) -> None:
     (deployed.folder / "in_the_way").touch()
     rollback(deployed, code=9, NAAP_OPS_PRISMA__ARCHIVE="in_the_way/archive")
@@ -279,6 +272,26 @@ def test_it_gets_through_once_the_lock_is_free(deployed: Site) -> None:
         wait_until(lambda: waits(child))
         other.rollback()
         assert child.wait(60) == 0
+    assert deployed.rows(COLUMN) == 0
+
+
+def test_interrupted_it_says_how_to_go_on(deployed: Site) -> None:
+    """By the very words that it tells."""
+    assert deployed.info is not None
+    with connect(deployed.info, autocommit=False) as other:
+        other.execute('select * from "Wallet"')
+        quick = {"NAAP_OPS_ROLLBACK__LOCK_TIMEOUT": "0.2s", "NAAP_OPS_ROLLBACK__ATTEMPTS": "1000"}
+        child = deployed.spawn("rollback", "--migration", "latest", "--yes", "--json", environ=quick)
+        wait_until(lambda: waits(child))
+        child.send_signal(signal.SIGTERM)
+        out, _ = child.communicate(timeout=60)
+    assert child.returncode == 130
+    told = json.loads(out.splitlines()[-1])
+    [words] = re.findall(r"`invoke (rollback --resume \S+)`", told["hint"])
+    assert "has been undone" not in told["message"]
+    assert rollback(deployed, code=17)["error"] == "ProcedureUnfinished"
+    done = deployed.run(*words.split(), "--yes")
+    assert done.code == 0, done.err
     assert deployed.rows(COLUMN) == 0
 
 

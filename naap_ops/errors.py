@@ -403,6 +403,12 @@ class ProcedureInterrupted(Interrupted):
     hint = "`invoke {procedure} --resume {id}` goes on with it, --abort {id} undoes it."
 
 
+class WorkInterrupted(Interrupted):
+    """In the middle of what is not undone by itself. Fields: ``reason``: what is done and what is not."""
+
+    message = "interrupted: {reason}"
+
+
 def tree(root: type[OpsError] = OpsError) -> list[type[OpsError]]:
     """Every class of the tree, depth first."""
     return [root, *(c for child in root.__subclasses__() for c in tree(child))]

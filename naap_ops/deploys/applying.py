@@ -12,10 +12,12 @@ from naap_ops.app import App
 from naap_ops.deploys import failure
 from naap_ops.deploys.preflight import Part, Preflight, states
 from naap_ops.errors import CommandFailed, OpsError, OutOfStep
+from naap_ops.exclusion import INSIDE
 from naap_ops.postgres.session import connect
 from naap_ops.postgres.url import to_url
 from naap_ops.prisma import applier
 from naap_ops.procedure import command
+from naap_ops.restore.failures import server_errors
 
 if TYPE_CHECKING:
     from naap_ops.procedure.journal import Journal
@@ -27,6 +29,7 @@ class Applying:
     migration's state, ``seconds`` how long each took where the built-in applied it, ``status`` the command's exit."""
 
     app: App
+    database: str | None
     seen: Preflight
     journal: Journal
     tell: Callable[[str], None]
@@ -64,7 +67,7 @@ class Applying:
                 self._by_ourselves()
         except CommandFailed as error:
             self.read()
-            raise failure.explained(error, self.seen, backup) from error
+            raise failure.explained(self.app, self.database, error, self.seen, backup) from error
         except OpsError:
             self.read()
             raise
@@ -105,7 +108,8 @@ class Applying:
     def read(self) -> OpsError | None:
         """What is applied now. Why that is not known, None when it is."""
         try:
-            with connect(self.seen.target.info, application_name="naap_ops deploy") as connection:
+            info = self.seen.target.info
+            with server_errors(info, "looking"), connect(info, application_name="naap_ops deploy") as connection:
                 self.after = states(connection, self.seen.project, self.schema)
         except OpsError as error:
             self.notes.append(f"what is applied now is not known: {error.text}")
@@ -116,7 +120,7 @@ class Applying:
         """With the URL of this schema, whose ``?schema=`` is where Prisma keeps its books."""
         url = to_url(replace(self.seen.target.info, schema=self.schema))
         timeout = self.app.loaded.settings.deploy.timeout.total_seconds()
-        env = {"DATABASE_URL": url, "DIRECT_URL": url}
+        env = {"DATABASE_URL": url, "DIRECT_URL": url, INSIDE: self.seen.database}
         finished = command.run(words, cwd=self.seen.project.root, env=env, timeout=timeout, tell=self.tell)
         facts = {"schema": self.schema, "argv": redact.argv(words), "status": finished.status, "seconds": finished.seconds}
         self.journal.note("command", **facts)

@@ -8,11 +8,11 @@ is not pending any more.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
-from naap_ops import clock, redact
+from naap_ops import clock, exclusion, redact
 from naap_ops.app import App
 from naap_ops.deploys import ways_back
 from naap_ops.deploys.applying import Applying
@@ -22,15 +22,16 @@ from naap_ops.errors import (
     AuthenticationFailed,
     Busy,
     DatabaseMissing,
-    Interrupted,
     OpsError,
     Partial,
     Refused,
     ServerUnreachable,
     ToolMissing,
+    WorkInterrupted,
 )
 from naap_ops.procedure import journal as journals
 from naap_ops.procedure.journal import DONE, FAILED, Journal
+from naap_ops.restore.failures import server_errors
 
 NAME: Final = "deploy"
 LABEL: Final = "pre_deploy"
@@ -51,9 +52,9 @@ class Asked:
     all_tenants: bool = False
 
 
-def preflight(app: App, database: str | None, asked: Asked) -> Preflight:
+def preflight(app: App, database: str | None, asked: Asked, *, drift: bool = False) -> Preflight:
     """What would be done. Raises what :func:`naap_ops.deploys.preflight.look` raises."""
-    return look(app, database, tenant=asked.tenant, all_tenants=asked.all_tenants)
+    return look(app, database, tenant=asked.tenant, all_tenants=asked.all_tenants, drift=drift)
 
 
 def none_left_out(seen: Preflight) -> None:
@@ -70,18 +71,22 @@ def deploy(app: App, database: str | None, asked: Asked, seen: Preflight, tell: 
     schemas; StorageError.
     """
     ways_back.known(seen, asked.allowed)
-    _close_interrupted(app, seen.database)
     request = {"database": seen.database, "schemas": seen.schemas, "pending": seen.pending}
-    with Journal.begin(app.state / "journal", NAME, request) as journal:
-        applying = [Applying(app, seen.only(part), journal, tell) for part in seen.parts]
+    with ExitStack() as stack:
+        stack.enter_context(exclusion.alone(app, seen.target.info, NAME))
+        _close_interrupted(app, seen.database)
+        journal = stack.enter_context(Journal.begin(app.state / "journal", NAME, request))
+        applying = [Applying(app, database, seen.only(part), journal, tell) for part in seen.parts]
         work = _Work(app, database, asked, seen, journal, _begun(journal, seen), applying, {**seen.blocked})
         try:
-            work.all()
+            with server_errors(seen.target.info, "deploying"):
+                work.all()
         except (OpsError, KeyboardInterrupt) as error:
-            known = error if isinstance(error, OpsError) else Interrupted()
+            known = error if isinstance(error, OpsError) else work.interrupted()
             work.record.error = known.as_dict()
-            journal.end(FAILED, error=known.text)
-            raise
+            with suppress(OpsError):  # where even that cannot be written, what went wrong first is what people must hear
+                journal.end(FAILED, error=known.text)
+            raise known from None if known is not error else error.__cause__
         else:
             journal.end(DONE)
         finally:
@@ -141,6 +146,21 @@ class _Work:
         if self.failed:
             fine = [each for each in self.applying if each.schema not in self.failed]
             raise _partial([{"schema": each.schema, "migrations": each.applied} for each in fine], self.failed)
+
+    def interrupted(self) -> WorkInterrupted:
+        """What it has come to, as far as that can be known."""
+        steps = self.journal.steps()
+        step = steps[-1]["name"] if steps else "begin"
+        if step in ("backup", "reverse", "look"):
+            return WorkInterrupted(reason=f"at its step {step}: nothing was deployed")
+        problems = [problem for one in self.applying if (problem := one.read()) is not None]
+        where = " in {}" if self.seen.fleet else ""
+        states = [f"{name}{where.format(one.schema)}: {state}" for one in self.applying for name, state in one.states.items()]
+        return WorkInterrupted(
+            reason=f"at its step {step}; {problems[0].text if problems else ', '.join(states)}",
+            hint="What the interrupted script had done may be there: `invoke status` shows the books. `invoke rollback"
+            " --migration failed` goes back, `invoke resolve` mends the books, `invoke deploy` goes on with what is pending.",
+        )
 
     def keep(self) -> None:
         """The record, whatever came of it."""

@@ -8,10 +8,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from naap_ops import statuses
+from naap_ops import drifts, statuses
 from naap_ops.app import App, Target
 from naap_ops.config import patterns
-from naap_ops.errors import Busy, MigrationUnreadable, NoSpace, OpsError
+from naap_ops.errors import Busy, MigrationUnreadable, NoSpace, OpsError, OutOfStep
 from naap_ops.postgres.session import connect
 from naap_ops.prisma import advisory, applier, tracking
 from naap_ops.prisma.codes import FailedBefore, MigrateRefused
@@ -19,6 +19,8 @@ from naap_ops.prisma.migrations import migrations
 from naap_ops.prisma.project import Project
 from naap_ops.prisma.status import MEANING, Standing, compare
 from naap_ops.prisma.tracking import Books
+from naap_ops.procedure.command import present
+from naap_ops.restore.failures import server_errors
 from naap_ops.restore.outcome import size_text
 from naap_ops.reverse import files
 from naap_ops.reverse.dangers import dangers
@@ -89,16 +91,18 @@ def told(schemas: Sequence[str]) -> str:
     return ", ".join(schemas) if len(schemas) <= _SHOWN else f"{len(schemas)} schemas ({schemas[0]} ... {schemas[-1]})"
 
 
-def look(app: App, database: str | None, *, tenant: str | None = None, all_tenants: bool = False) -> Preflight:
-    """Look, touch nothing.
+def look(
+    app: App, database: str | None, *, tenant: str | None = None, all_tenants: bool = False, drift: bool = False
+) -> Preflight:
+    """Look, touch nothing. ``drift``: also at whether the schema is what the applied migrations make, on a shadow.
 
-    Raises Busy while somebody migrates, NoSpace, and what `migrate deploy` would refuse: FailedBefore, MigrateRefused,
-    MigrateMisconfigured; Refused for a tenant without a schema.
-    With ``all_tenants`` what stands in one schema's books blocks that one only.
+    Raises Busy while somebody migrates, NoSpace, ProgramMissing for a configured command, and what `migrate deploy` would
+    refuse: FailedBefore, MigrateRefused, MigrateMisconfigured; OutOfStep for drift, or where it cannot be told;
+    Refused for a tenant without a schema. With ``all_tenants`` what stands in one schema's books blocks that one only.
     """
     target, project = app.target(database), app.project()
     pattern = app.loaded.database(database).tenant_schemas
-    with connect(target.info, application_name="naap_ops deploy") as connection:
+    with server_errors(target.info, "looking"), connect(target.info, application_name="naap_ops deploy") as connection:
         if (holder := advisory.holder(connection)) is not None:
             raise Busy(what="a Prisma migrate command", holder=str(holder))
         schemas = statuses.tenant_schemas(app, database, connection, tenant, all_tenants=all_tenants)
@@ -109,9 +113,13 @@ def look(app: App, database: str | None, *, tenant: str | None = None, all_tenan
     notes = [*_standings(parts), *others]
     if not found.pending:
         return replace(found, notes=tuple(notes))
+    for words in (app.loaded.settings.deploy.command, app.loaded.settings.deploy.status):
+        if words:
+            present(words, project.root)
     _room(app, target, int(row[0]) if row else 0)
     remark = project.ordering(list(found.pending))
-    notes = [*project.notes, *notes, *_lock_disabled(), *([remark] if remark else []), "drift was not looked for"]
+    notes = [*app.remarks(database), *project.notes, *notes, *_lock_disabled(), *([remark] if remark else [])]
+    notes.append(_no_drift(app, database, found) if drift else "drift was not looked for (--drift does)")
     return replace(found, notes=tuple(notes), dangers=tuple(_dangers(app, found)))
 
 
@@ -174,6 +182,25 @@ def _standings(parts: Sequence[Part]) -> Iterator[str]:
         where = [part.schema for part in parts if standing.value in part.before.values()]
         if found:
             yield f"{', '.join(found)}{f' in {told(where)}' if len(parts) > 1 else ''}: {MEANING[standing]}"
+
+
+def _no_drift(app: App, database: str | None, seen: Preflight) -> str:
+    there = [part.schema for part in seen.parts if set(part.before.values()) != {Standing.PENDING.value}]
+    if not there:
+        return "nothing was ever deployed here: there is nothing to drift from"
+    found = drifts.look(app, drifts.Asked(database, all_tenants=seen.fleet)).schemas
+    apart = [each for each in found if each.schema in there and each.state != drifts.NONE]
+    if not apart:
+        return "no drift: the schema is what its applied migrations make"
+    where = " of {}" if seen.fleet else ""
+    objects = [f"{each}{where.format(one.schema)}" for one in apart for each in one.drift]
+    shown = "; ".join(objects[:_SHOWN]) + (f"; and {len(objects) - _SHOWN} more" if len(objects) > _SHOWN else "")
+    raise OutOfStep(
+        reason=f"nothing was deployed: the schema is not what its migrations make: {shown}"
+        if objects
+        else f"nothing was deployed: whether the schema is what its migrations make cannot be told: {apart[0].reason}",
+        hint="`invoke drift --sql PREFIX` has the SQL that mends it, either way; without --drift it is not looked for.",
+    )
 
 
 def _lock_disabled() -> Iterator[str]:

@@ -6,22 +6,27 @@ import hashlib
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
 
 import psycopg
 from psycopg import sql
 
-from naap_ops import reverses
+from naap_ops import halfway, reverses
 from naap_ops.app import App
 from naap_ops.backup.repository import Backup
 from naap_ops.errors import OpsError
+from naap_ops.halfway import Half
 from naap_ops.reverse import document, files
-from naap_ops.rollback import since
+from naap_ops.rollback import objections, since
 from naap_ops.wording import count_of
 
 if TYPE_CHECKING:
     from naap_ops.postgres.session import Connection
+    from naap_ops.prisma.tracking import Books
+
+Placed = tuple[list[str], Mapping[str, Any]]
+"""The words of a loss's object, the first "" where that is the migration's own schema, and the loss."""
 
 REVERSE: Final = "reverse"
 RESTORE: Final = "restore"
@@ -41,6 +46,7 @@ class Way:
     """``problem``: why it cannot be taken, "" if it can. ``lost``: rows by table, as far as they can be counted.
 
     ``losses``: all that is lost, in words. ``downs``: the reverse by migration. ``seconds``: how long it takes, roughly.
+    ``halves``: by schema and migration, where that failed half-way, the reverse of what took effect; ``told``: how far it came.
     """
 
     strategy: str
@@ -51,6 +57,8 @@ class Way:
     downs: Mapping[str, str] = field(default_factory=dict)
     statements: int = 0
     backup: Backup | None = None
+    halves: Mapping[str, Mapping[str, Half]] = field(default_factory=dict)
+    told: tuple[str, ...] = ()
 
     @property
     def possible(self) -> bool:
@@ -69,6 +77,7 @@ class Way:
             "losses": list(self.losses),
             "seconds": self.seconds,
             "backup": self.backup.id if self.backup else None,
+            "halfway": list(self.told),
         }
 
 
@@ -83,42 +92,90 @@ def best(ways: Sequence[Way]) -> Way | None:
 
 @dataclass(frozen=True)
 class Undoing:
-    """A migration to undo: its files, None when the folder is gone; ``problem``: why its reverse cannot be used, or ""."""
+    """A migration to undo: its files, None when the folder is gone; ``problem``: why its reverse cannot be used, or "".
+
+    ``applied``: the schemas in which all of it ran; ``failed``: those in which it stopped half-way.
+    """
 
     name: str
     files: files.Migration | None
     problem: str = ""
+    applied: tuple[str, ...] = ()
+    failed: tuple[str, ...] = ()
 
 
 def by_reverse(
-    app: App, wanted: reverses.Wanted, undoing: Sequence[Undoing], connection: Connection, schemas: Sequence[str]
+    app: App, wanted: reverses.Wanted, undoing: Sequence[Undoing], connection: Connection, books: Mapping[str, Books]
 ) -> Way:
-    """``undoing`` newest first. Reverses that are not at hand are made and proved now, which takes a while."""
+    """``undoing`` newest first; ``books`` of the schemas in question. Reverses that are not at hand are made and proved now,
+    which takes a while."""
     blocked = [f"{each.name}: {each.problem}" for each in undoing if each.problem]
     if blocked:
         return Way(REVERSE, "; ".join(blocked))
-    found: dict[str, tuple[str, list[dict[str, Any]]]] = {}
+    downs: dict[str, str] = {}
+    halves: dict[str, dict[str, Half]] = {}
+    told: list[str] = []
+    lost: dict[str, int] = {}
+    losses: list[str] = []
+    counted: list[tuple[list[Placed], Sequence[str]]] = []
     try:
         for each in undoing:
             assert each.files is not None
-            found[each.name] = at_hand(each.files) or _made(app, wanted, each.files)
+            if each.applied:
+                text, known = at_hand(each.files) or _made(app, replace(wanted, schema=each.applied[0]), each.files)
+                downs[each.name] = text
+                counted.append((list(_placed(text, known, each.applied[0])), each.applied))
+            for schema in each.failed:
+                half = _half(app, wanted.database, books[schema], each.name, told)
+                halves.setdefault(schema, {})[each.name] = half
+                counted.append((list(_placed(half.text, half.losses, schema)), [schema]))
     except OpsError as error:
-        return Way(REVERSE, error.text)
-    lost, losses = _losses(connection, list(_placed(found.values(), wanted.schema)), schemas)
-    downs = {name: text for name, (text, _) in found.items()}
-    statements = sum(_statements(text) for text in downs.values())
-    seconds = _START_SECONDS + _RUN_SECONDS * (len(downs) * len(schemas) - 1)
-    return Way(REVERSE, "", lost, tuple(losses), round(seconds, 1), downs, statements)
+        return Way(REVERSE, error.text, told=tuple(told))
+    until = time.monotonic() + _COUNT_SECONDS
+    for placed, schemas in counted:
+        _add(_losses(connection, placed, schemas, until), lost, losses)
+    problem = _objection(connection, undoing[0], downs, halves)
+    count = sum(_statements(downs[each.name]) * len(each.applied) for each in undoing if each.applied)
+    count += sum(_statements(half.text) for of in halves.values() for half in of.values())
+    said = tuple(dict.fromkeys(losses))
+    runs = sum(len(each.applied) + len(each.failed) for each in undoing)
+    seconds = round(_START_SECONDS + _RUN_SECONDS * (runs - 1), 1)
+    return Way(REVERSE, problem, lost, said, seconds, downs, count, halves=halves, told=tuple(told))
 
 
-def _placed(found: Iterable[tuple[str, list[dict[str, Any]]]], asked: str | None) -> Iterator[tuple[list[str], dict[str, Any]]]:
+def _objection(
+    connection: Connection, newest: Undoing, downs: Mapping[str, str], halves: Mapping[str, Mapping[str, Half]]
+) -> str:
+    """Why the first reverse would stop, where it is meant for one schema. Of several, each stops or runs by itself."""
+    if len(newest.applied) + len(newest.failed) != 1:
+        return ""
+    schema = (*newest.applied, *newest.failed)[0]
+    text = downs[newest.name] if newest.applied else halves[schema][newest.name].text
+    found = objections.objection(connection, text, schema)
+    return f"{newest.name}: {found}" if found else ""
+
+
+def _add(more: tuple[dict[str, int], list[str]], lost: dict[str, int], losses: list[str]) -> None:
+    for table, rows in more[0].items():
+        lost[table] = max(lost.get(table, 0), rows)
+    losses += more[1]
+
+
+def _half(app: App, database: str | None, books: Books, name: str, told: list[str]) -> Half:
+    """The reverse of what took effect. Raises what cannot be told or reversed; ``told`` gets how far it came in any case."""
+    app.events.emit("rollback.step", name="halfway", text=f"{name} failed half-way: looking how far it came")
+    seen = halfway.look(app, database, books, name)
+    told += seen.lines()
+    return halfway.reverse(app, database, seen)
+
+
+def _placed(text: str, losses: Iterable[dict[str, Any]], asked: str) -> Iterator[Placed]:
     """Each loss, and the words of its object: the first is "" where it lies in the schema that the reverse was made in, which
     need not be the one in which it is run."""
-    for text, losses in found:
-        own = document.schema_of(text) or asked
-        for loss in losses:
-            words = str(loss["object"]).split(".") if loss.get("object") else []
-            yield ["" if each == own and at == 0 else each for at, each in enumerate(words)], loss
+    own = document.schema_of(text) or asked
+    for loss in losses:
+        words = str(loss["object"]).split(".") if loss.get("object") else []
+        yield ["" if each == own and at == 0 else each for at, each in enumerate(words)], loss
 
 
 def at_hand(migration: files.Migration) -> tuple[str, list[dict[str, Any]]] | None:
@@ -158,11 +215,10 @@ def _statements(text: str) -> int:
 
 
 def _losses(
-    connection: Connection, losses: Sequence[tuple[list[str], Mapping[str, Any]]], schemas: Sequence[str]
+    connection: Connection, losses: Iterable[Placed], schemas: Sequence[str], until: float
 ) -> tuple[dict[str, int], list[str]]:
     """Rows by table, and sentences. Values of a column count the rows that have one; what the forward took is not counted here:
-    it is no longer there."""
-    deadline = time.monotonic() + _COUNT_SECONDS
+    it is no longer there. ``until``: what is not counted by then, as time.monotonic() tells it, is estimated."""
     lost: dict[str, int] = {}
     said: list[str] = []
     for words, loss in losses:
@@ -170,7 +226,7 @@ def _losses(
         column = bool(words) and loss["loss"] == "values" and len(words) == 3
         own = bool(words) and not words[0]
         for schema in schemas if own else words[:1]:
-            rows = _count(connection, [schema, *words[1:]], column=column, until=deadline) if loss.get("since") else None
+            rows = _count(connection, [schema, *words[1:]], column=column, until=until) if loss.get("since") else None
             if rows:
                 lost[f"{schema}.{words[1]}"] = max(lost.get(f"{schema}.{words[1]}", 0), rows)
                 count += rows

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     tenant="to this tenant's schema only (setting tenant_schemas)",
     all_tenants="to the schema of every tenant, one after the other, behind one backup",
     allow_unproved="this migration may go without a proved reverse; repeatable",
+    drift="refuse where the schema is not what its applied migrations make, seen on a shadow",
     project="the folder in which `npx prisma` is run (setting prisma.root; else it is looked for)",
     dry_run="look, prove the reverses, apply nothing and write nothing",
 )
@@ -29,6 +30,7 @@ def deploy(
     allow_unproved: list[str] | None = None,
     tenant: str | None = None,
     all_tenants: bool = False,
+    drift: bool = False,
     project: str | None = None,
     dry_run: bool = False,
 ) -> dict[str, Any]:
@@ -41,6 +43,7 @@ def deploy(
 
     Example: invoke deploy --dry-run
     """
+    from naap_ops import exclusion
     from naap_ops.deploys import deploy as deploys
     from naap_ops.errors import Refused, UsageError
 
@@ -55,7 +58,8 @@ def deploy(
         )
     call.override(prisma__root=project)
     asked = deploys.Asked(backup, no_backup, tuple(allow_unproved or ()), tenant, all_tenants)
-    seen = deploys.preflight(call.app, call.database, asked)
+    exclusion.look(call.app, call.database, "deploy")
+    seen = deploys.preflight(call.app, call.database, asked, drift=drift)
     if not seen.pending:
         return _nothing(call, seen)
     if dry_run:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from naap_ops import reverses, statuses
 from naap_ops.app import App
@@ -88,6 +88,23 @@ class Plan:
         rows = "an applied row is kept" if self.putting.hold else "its rows go"
         folder = "the folder goes to the archive first" if self.putting.folder else "the folder stays, others need it"
         return [f"in Prisma's books {rows}; {folder}"]
+
+
+class Undecided(Refused):
+    """Every way back loses something, and not all of it is counted, so that somebody has to choose. Fields: ``reason`` (the
+    ways, in lines), ``ways`` (as JSON)."""
+
+    message = "every way back loses something, and what they lose cannot be compared:\n{reason}"
+    hint = "Choose: --strategy reverse, or --strategy restore."
+
+    def as_dict(self) -> dict[str, Any]:
+        """With the ways."""
+        return {**super().as_dict(), "ways": self.fields.get("ways")}
+
+
+def _undecided(found: Sequence[Way]) -> Undecided:
+    lines = [line for way in found for line in (f"  {_described(way)}", *(f"     {loss}" for loss in way.losses[:_SHOWN]))]
+    return Undecided(reason="\n".join(lines), ways=[way.as_dict() for way in found])
 
 
 def _described(way: Way) -> str:
@@ -249,6 +266,8 @@ def _backup(app: App, alias: str, asked: Asked, schemas: Sequence[str], oldest: 
 
 def _taken(found: Sequence[Way], asked: Asked) -> Way:
     if asked.strategy is None:
+        if ways.undecided(found):
+            raise _undecided(found)
         way = ways.best(found)
         if way is None:
             reasons = "; ".join(f"{each.strategy}: {each.problem}" for each in found)

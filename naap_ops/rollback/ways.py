@@ -46,6 +46,7 @@ class Way:
     """``problem``: why it cannot be taken, "" if it can. ``lost``: rows by table, as far as they can be counted.
 
     ``losses``: all that is lost, in words. ``downs``: the reverse by migration. ``seconds``: how long it takes, roughly.
+    ``uncounted``: those of the losses of which nobody knows how many rows they are: what the migration itself had destroyed.
     ``halves``: by schema and migration, where that failed half-way, the reverse of what took effect; ``told``: how far it came.
     """
 
@@ -59,6 +60,7 @@ class Way:
     backup: Backup | None = None
     halves: Mapping[str, Mapping[str, Half]] = field(default_factory=dict)
     told: tuple[str, ...] = ()
+    uncounted: tuple[str, ...] = ()
 
     @property
     def possible(self) -> bool:
@@ -77,14 +79,24 @@ class Way:
             "losses": list(self.losses),
             "seconds": self.seconds,
             "backup": self.backup.id if self.backup else None,
+            "uncounted": list(self.uncounted),
             "halfway": list(self.told),
         }
 
 
 def best(ways: Sequence[Way]) -> Way | None:
-    """The way that loses least: nothing before something, then by rows; among equals the reverse, which nobody notices."""
+    """The way that loses least: nothing before something, then by rows; among equals the reverse, which nobody notices. None
+    where there is no way, or where all lose and not all of that is counted: :func:`undecided` says which."""
     possible = [way for way in ways if way.possible]
+    if undecided(possible):
+        return None
     return min(possible, key=lambda way: (bool(way.losses), way.rows, way.strategy != REVERSE), default=None)
+
+
+def undecided(ways: Sequence[Way]) -> bool:
+    """Whether what the ways lose cannot be compared."""
+    possible = [way for way in ways if way.possible]
+    return len(possible) > 1 and all(way.losses for way in possible) and any(way.uncounted for way in possible)
 
 
 # --- by the reverse -------------------------------------------------------------------------------------------------
@@ -117,6 +129,7 @@ def by_reverse(
     told: list[str] = []
     lost: dict[str, int] = {}
     losses: list[str] = []
+    uncounted: list[str] = []
     counted: list[tuple[list[Placed], Sequence[str]]] = []
     try:
         for each in undoing:
@@ -133,14 +146,28 @@ def by_reverse(
         return Way(REVERSE, error.text, told=tuple(told))
     until = time.monotonic() + _COUNT_SECONDS
     for placed, schemas in counted:
-        _add(_losses(connection, placed, schemas, until), lost, losses)
+        rows, said = _losses(connection, placed, schemas, until)
+        for table, number in rows.items():
+            lost[table] = max(lost.get(table, 0), number)
+        losses += said.values()
+        uncounted += [said[at] for at, (_, loss) in enumerate(placed) if at in said and _is_uncounted(loss)]
     problem = _objection(connection, undoing[0], downs, halves)
     count = sum(_statements(downs[each.name]) * len(each.applied) for each in undoing if each.applied)
     count += sum(_statements(half.text) for of in halves.values() for half in of.values())
-    said = tuple(dict.fromkeys(losses))
     runs = sum(len(each.applied) + len(each.failed) for each in undoing)
     seconds = round(_START_SECONDS + _RUN_SECONDS * (runs - 1), 1)
-    return Way(REVERSE, problem, lost, said, seconds, downs, count, halves=halves, told=tuple(told))
+    return Way(
+        REVERSE,
+        problem,
+        lost,
+        tuple(dict.fromkeys(losses)),
+        seconds,
+        downs,
+        count,
+        halves=halves,
+        told=tuple(told),
+        uncounted=tuple(dict.fromkeys(uncounted)),
+    )
 
 
 def _objection(
@@ -155,10 +182,9 @@ def _objection(
     return f"{newest.name}: {found}" if found else ""
 
 
-def _add(more: tuple[dict[str, int], list[str]], lost: dict[str, int], losses: list[str]) -> None:
-    for table, rows in more[0].items():
-        lost[table] = max(lost.get(table, 0), rows)
-    losses += more[1]
+def _is_uncounted(loss: Mapping[str, Any]) -> bool:
+    """Rows that the migration itself took away or changed: nobody knows how many."""
+    return not loss.get("since") and loss["loss"] in ("rows", "values")
 
 
 def _half(app: App, database: str | None, books: Books, name: str, told: list[str]) -> Half:
@@ -216,12 +242,13 @@ def _statements(text: str) -> int:
 
 def _losses(
     connection: Connection, losses: Iterable[Placed], schemas: Sequence[str], until: float
-) -> tuple[dict[str, int], list[str]]:
-    """Rows by table, and sentences. Values of a column count the rows that have one; what the forward took is not counted here:
-    it is no longer there. ``until``: what is not counted by then, as time.monotonic() tells it, is estimated."""
+) -> tuple[dict[str, int], dict[int, str]]:
+    """Rows by table, and a sentence for each loss, by its place among them. Values of a column count the rows that have one;
+    what the forward took is not counted, it is no longer there. ``until``: what is not counted by then, as time.monotonic()
+    tells it, is estimated."""
     lost: dict[str, int] = {}
-    said: list[str] = []
-    for words, loss in losses:
+    said: dict[int, str] = {}
+    for at, (words, loss) in enumerate(losses):
         count = 0
         column = bool(words) and loss["loss"] == "values" and len(words) == 3
         own = bool(words) and not words[0]
@@ -234,8 +261,8 @@ def _losses(
             continue  # what would be lost is not there
         what = f" ({count_of(count, 'row')})" if count else ""
         where = ".".join([schemas[0] if len(schemas) == 1 else "*", *words[1:]] if own else words) or "the database"
-        said.append(f"{loss['loss']} of {where}{what}: {loss['reason']}")
-    return lost, list(dict.fromkeys(said))
+        said[at] = f"{loss['loss']} of {where}{what}: {loss['reason']}"
+    return lost, said
 
 
 def _count(connection: Connection, words: Sequence[str], *, column: bool, until: float) -> int | None:

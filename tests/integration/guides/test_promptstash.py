@@ -78,7 +78,7 @@ def test_the_common_scenarios(promptstash: Guided, prisma_packages: Path) -> Non
     promptstash.sql("""update "User" set status = 'active' where id = '1'""")
     promptstash.add(DATA, UPDATE)
     promptstash.typed("deploy")
-    seen = promptstash.typed("rollback", "--migration", DATA, "--dry-run")
+    seen = promptstash.typed("rollback", "--migration", DATA, code=17)
     assert "public.User" in seen["ways"][0]["losses"][0]  # the reverse says that it does not bring them back
     promptstash.typed("rollback", "--migration", DATA, "--strategy", "restore")
     assert promptstash.ask("""select array_agg(status order by id) from "User" """) == ["active", None]

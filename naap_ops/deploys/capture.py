@@ -7,7 +7,7 @@ is not captured comes back from the backup, as it was when that was taken.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
 
@@ -40,12 +40,18 @@ where n.nspname = %(schema)s and c.relname = %(name)s
 
 @dataclass(frozen=True)
 class Wanted:
-    """What one migration would have kept. ``alone``: its script is one transaction, which can be shared."""
+    """What one migration would have kept in ``schema``. ``alone``: its script is one transaction, which can be shared."""
 
     migration: str
+    schema: str
     keeps: tuple[Keep, ...]
     alone: bool
     cannot: tuple[str, ...] = ()
+
+    def moved(self, schema: str) -> Wanted:
+        """The same in another tenant's schema."""
+        keeps = tuple(keep.moved(self.schema, schema) for keep in self.keeps)
+        return replace(self, schema=schema, keeps=keeps)
 
 
 @dataclass(frozen=True)
@@ -106,6 +112,11 @@ def within_ceiling(app: App, found: Sequence[Estimate], *, asked_for: bool) -> N
             reason="; ".join(map(str, found)) + f": more than capture.ceiling, {size_text(ceiling)}. Nothing was deployed",
             hint="--capture keeps them all the same, --no-capture does not; then the backup has them.",
         )
+
+
+def able(app: App, wanted: Iterable[Wanted]) -> list[Wanted]:
+    """Those of which rows can be captured."""
+    return [each for each in wanted if each.keeps and each.alone and not app.loaded.settings.deploy.command]
 
 
 def prepare(info: ConnInfo) -> str:

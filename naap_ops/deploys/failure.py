@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,7 @@ from naap_ops.postgres.session import connect
 from naap_ops.prisma import tracking
 from naap_ops.prisma.codes import FAILED, MigrationFailed
 from naap_ops.prisma.tracking import Books, State
+from naap_ops.restore.failures import server_errors
 from naap_ops.reverse import files
 
 if TYPE_CHECKING:
@@ -41,7 +43,8 @@ class DeployFailed(CommandFailed):
 def explained(app: App, database: str | None, error: CommandFailed, found: Preflight, backup: str | None) -> OpsError:
     """The failure in the light of what the books say now; ``error`` itself where they cannot be read."""
     try:
-        with connect(found.target.info, application_name="naap_ops deploy") as connection:
+        info = found.target.info
+        with server_errors(info, "looking"), connect(info, application_name="naap_ops deploy") as connection:
             books = tracking.read(connection, found.schema)
     except OpsError:
         return error
@@ -90,7 +93,7 @@ def _halfway(
         line=line,
         logs=logs,
         progress=seen.progress.as_dict() if seen.progress else None,
-        hint="\n  ".join(_offers(seen, facts["backup"])),
+        hint="\n  ".join(_offers(found, seen, facts["backup"])),
         **facts,
     )
 
@@ -122,20 +125,39 @@ def _excerpt(script: Script | None, statement: int | None) -> str:
     return f"\n  {sql if len(sql) <= 200 else sql[:200] + ' ...'}"
 
 
-def _offers(seen: Halfway, backup: str | None) -> Sequence[str]:
+def _offers(found: Preflight, seen: Halfway, backup: str | None) -> Sequence[str]:
     name, told = seen.migration, seen.progress
+    if found.fleet:
+        return _offers_tenant(found.schema, seen, backup)
     again = f"mend it, then `invoke resolve --rolled-back {name}` and `invoke deploy` again."
     if told is None or told.upto is None:
         offers = [f"If nothing of it took effect, or once you have undone that by hand: {again}"]
     elif told.nothing:
         offers = [f"Nothing of it took effect: {again}"]
     elif told.whole:
-        offers = [
-            f"Nothing of it is left to do: `invoke resolve --applied {name}`, and `invoke deploy` for what comes after it."
-        ]
+        offers = [f"Nothing of it is left to do: `invoke resolve --applied {name}`, then `invoke deploy` for those after it."]
     else:
         offers = ["Undo what took effect, keep its folder, mend it: `invoke rollback --migration failed --keep-folder`."]
     offers.append("Back to before it, with Prisma's books: `invoke rollback --migration failed` shows every way.")
     if backup is not None:
         offers.append(f"All of the database as it was before this deploy: `invoke restore --backup {backup} --swap`.")
+    return offers
+
+
+def _offers_tenant(schema: str, seen: Halfway, backup: str | None) -> Sequence[str]:
+    """Other tenants have run the script as it is: it is the rows here that are mended, not the script."""
+    name, told = seen.migration, seen.progress
+    again = f"mend the rows that it stumbles on, then `invoke resolve --rolled-back {name} --all-tenants` and deploy again."
+    if told is None or told.upto is None:
+        offers = [f"If nothing of it took effect, or once you have undone that by hand: {again}"]
+    elif told.nothing:
+        offers = [f"Nothing of it took effect: {again}"]
+    elif told.whole:
+        offers = [f"Nothing of it is left to do there: `invoke resolve --applied {name} --all-tenants`."]
+    else:
+        words = f"`invoke rollback --migration {name} --tenant ... --keep-folder`"
+        offers = [f"Undo what took effect there, keep its folder, mend the rows, deploy again: {words}."]
+    if backup is not None:
+        words = shlex.join(["invoke", "restore", "--backup", backup, "--schema", schema])
+        offers.append(f"This tenant as it was before this deploy, books included: `{words}`.")
     return offers

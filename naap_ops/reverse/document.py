@@ -25,9 +25,9 @@ FORMAT: Final = 1
 NO_TRANSACTION: Final = "-- naap: no transaction"
 TRANSACTION: Final = "-- naap: transaction"
 _MARK: Final = "-- naap: down"
-_SCHEMA: Final = re.compile(r'^SET (?:LOCAL )?search_path = "((?:[^"]|"")*)";$', re.MULTILINE)
 _QUOTED_LINES: Final = 12
 LOCK_TIMEOUT: Final = "10s"
+_SEARCH_PATH: Final = re.compile(r'^SET (?:LOCAL )?search_path = "((?:[^"]|"")*)";$', re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -220,8 +220,8 @@ def _says_something(sql: str) -> bool:
 
 
 def schema_of(text: str) -> str | None:
-    """The schema that a down.sql was written in: what its unqualified names mean. None where it runs nothing."""
-    found = _SCHEMA.search(text)
+    """The schema that unqualified names meant when it was written; None in one that has nothing to run."""
+    found = _SEARCH_PATH.search(text)
     return found[1].replace('""', '"') if found else None
 
 

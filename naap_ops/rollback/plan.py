@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from naap_ops import reverses, statuses
 from naap_ops.app import App
@@ -15,6 +15,7 @@ from naap_ops.prisma import advisory, archive, tracking
 from naap_ops.prisma.migrations import migrations
 from naap_ops.prisma.reference import resolve
 from naap_ops.prisma.tracking import Books, State
+from naap_ops.restore.failures import server_errors
 from naap_ops.reverse import files
 from naap_ops.rollback import ways
 from naap_ops.rollback.unit import Putting
@@ -95,6 +96,23 @@ class Plan:
         return [f"in Prisma's books {rows}; {folder}"]
 
 
+class Undecided(Refused):
+    """Every way back loses something, and not all of it is counted, so that somebody has to choose. Fields: ``reason`` (the
+    ways, in lines), ``ways`` (as JSON)."""
+
+    message = "every way back loses something, and what they lose cannot be compared:\n{reason}"
+    hint = "Choose: --strategy reverse, or --strategy restore."
+
+    def as_dict(self) -> dict[str, Any]:
+        """With the ways."""
+        return {**super().as_dict(), "ways": self.fields.get("ways")}
+
+
+def _undecided(found: Sequence[Way]) -> Undecided:
+    lines = [line for way in found for line in (f"  {_described(way)}", *(f"     {loss}" for loss in way.losses[:_SHOWN]))]
+    return Undecided(reason="\n".join(lines), ways=[way.as_dict() for way in found])
+
+
 def _described(way: Way) -> str:
     if way.problem:
         return f"{way.strategy}: not possible, {way.problem}"
@@ -109,7 +127,8 @@ def plan(app: App, database: str | None, asked: Asked) -> Plan:
     Raises MigrationNotFound, MigrationAmbiguous; Refused (nothing to roll back, later ones applied, no way back); Busy while
     it is being applied; what the connection raises.
     """
-    with connect(app.info(database), application_name="naap_ops rollback plan") as connection:
+    info = app.info(database)
+    with server_errors(info, "planning"), connect(info, application_name="naap_ops rollback plan") as connection:
         return planned(app, database, asked, connection)
 
 
@@ -160,7 +179,7 @@ def planned(app: App, database: str | None, asked: Asked, connection: Connection
     way = _taken(found, asked)
     others = [schema for schema, books in scene.every.items() if schema not in undone and _has(books, ordered)]
     putting = _putting(asked, others, hold=asked.hold or app.loaded.settings.rollback.hold)
-    notes = _notes(scene.project, others, putting, undoing)
+    notes = [*app.remarks(database), *_notes(scene.project, others, putting, undoing)]
     return Plan(connection.info.dbname, ordered, undone, found, way, putting, scene.scripts, tuple(notes))
 
 
@@ -253,6 +272,8 @@ def _backup(app: App, alias: str, asked: Asked, schemas: Sequence[str], oldest: 
 
 def _taken(found: Sequence[Way], asked: Asked) -> Way:
     if asked.strategy is None:
+        if ways.undecided(found):
+            raise _undecided(found)
         way = ways.best(found)
         if way is None:
             reasons = "; ".join(f"{each.strategy}: {each.problem}" for each in found)

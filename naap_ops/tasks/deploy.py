@@ -18,9 +18,12 @@ if TYPE_CHECKING:
     lists=["allow_unproved"],
     backup="a backup of the last hour, instead of taking one",
     no_backup="take none; only with --yes",
+    tenant="to this tenant's schema only (setting tenant_schemas)",
+    all_tenants="to the schema of every tenant, one after the other, behind one backup",
     allow_unproved="this migration may go without a proved reverse; repeatable",
     capture="keep the rows that go, however many they are (setting capture.ceiling)",
     no_capture="keep none of the rows that go: only the backup has them, then",
+    drift="refuse where the schema is not what its applied migrations make, seen on a shadow",
     project="the folder in which `npx prisma` is run (setting prisma.root; else it is looked for)",
     dry_run="look, prove the reverses, apply nothing and write nothing",
 )
@@ -29,8 +32,11 @@ def deploy(
     backup: str | None = None,
     no_backup: bool = False,
     allow_unproved: list[str] | None = None,
+    tenant: str | None = None,
+    all_tenants: bool = False,
     capture: bool = False,
     no_capture: bool = False,
+    drift: bool = False,
     project: str | None = None,
     dry_run: bool = False,
 ) -> dict[str, Any]:
@@ -38,30 +44,32 @@ def deploy(
     Apply pending migrations: a verified backup and a proved reverse of each first, Prisma's books looked at afterwards.
 
     By the setting deploy.command (`npx prisma migrate deploy`), else by a built-in that does the same without Node. One that
-    fails half-way is named, with its statement and what can follow.
+    fails half-way is named, with its statement and what can follow. Of tenants one that fails does not stop the others;
+    running it again goes on with what is left.
 
     Example: invoke deploy --dry-run
     """
+    from naap_ops import exclusion
     from naap_ops.deploys import deploy as deploys
-    from naap_ops.deploys.preflight import look
     from naap_ops.errors import Refused, UsageError
 
     if backup and no_backup:
         raise UsageError(detail="--backup or --no-backup, not both")
     if capture and no_capture:
         raise UsageError(detail="--capture or --no-capture, not both")
+    if tenant and all_tenants:
+        raise UsageError(detail="--tenant or --all-tenants, not both")
     if no_backup and not (call.yes or dry_run):
         raise Refused(
             reason="--no-backup leaves no way back from a migration that fails half-way: nothing was done",
             hint="Give --yes as well if that is meant; or --backup ID, one of the last hour.",
         )
     call.override(prisma__root=project)
-    asked = deploys.Asked(backup, no_backup, tuple(allow_unproved or ()), capture, no_capture)
-    seen = look(call.app, call.database)
+    asked = deploys.Asked(backup, no_backup, tuple(allow_unproved or ()), tenant, all_tenants, capture, no_capture)
+    exclusion.look(call.app, call.database, "deploy")
+    seen = deploys.preflight(call.app, call.database, asked, drift=drift)
     if not seen.pending:
-        call.say("\n".join([f"nothing is pending in {seen.schema} of {seen.database}", *seen.lines()]))
-        facts = {"applied": [], "migrations": [], "backup": None, "record": "", "notes": list(seen.notes)}
-        return {"database": seen.database, "schema": seen.schema, **facts}
+        return _nothing(call, seen)
     if dry_run:
         return _dry(call, asked, seen)
     call.confirm_name(f"deploying to {seen.database!r}", seen.database, [*seen.lines(), *_by(call, asked)])
@@ -70,6 +78,17 @@ def deploy(
     if no_backup:
         call.note("no backup is taken before it: --no-backup")
     return _told(call, deploys.deploy(call.app, call.database, asked, seen, call.note))
+
+
+def _nothing(call: Call, seen: Preflight) -> dict[str, Any]:
+    from naap_ops.deploys import deploy as deploys
+    from naap_ops.deploys.preflight import told
+
+    call.say("\n".join([f"nothing is pending in {told(seen.schemas) or 'any schema'} of {seen.database}", *seen.lines()]))
+    deploys.none_left_out(seen)
+    facts = {"applied": [], "migrations": [], "backup": None, "record": "", "notes": list(seen.notes)}
+    tenants = {"tenants": [{"schema": schema, "state": "current"} for schema in seen.schemas]} if seen.fleet else {}
+    return {"database": seen.database, "schema": seen.schema, **facts, **tenants}
 
 
 def _by(call: Call, asked: Asked) -> list[str]:
@@ -92,6 +111,8 @@ def _dry(call: Call, asked: Asked, seen: Preflight) -> dict[str, Any]:
         "dry_run": True,
         "database": seen.database,
         "schema": seen.schema,
+        "tenants": {part.schema: list(part.pending) for part in seen.parts} if seen.fleet else {},
+        "left_out": {schema: error.as_dict() for schema, error in seen.blocked.items()},
         "migrations": [each.as_dict() for each in reverses],
         "dangers": list(seen.dangers),
         "notes": list(seen.notes),
@@ -105,24 +126,29 @@ def _kept(call: Call, asked: Asked, seen: Preflight, wanted: list[Wanted]) -> li
 
     if asked.no_capture or not call.app.loaded.settings.capture.enabled:
         return ["no rows are captured"] if any(each.keeps for each in wanted) else []
-    told = capture.reasons(call.app, wanted)
-    alone = [each for each in wanted if each.alone] if not call.app.loaded.settings.deploy.command else []
+    able = capture.able(call.app, wanted)
+    every = [each.moved(part.schema) for part in seen.parts for each in able if each.migration in part.pending]
     with connect(seen.target.info, application_name="naap_ops deploy") as connection:
-        found = capture.estimates(connection, alone)
-    return [*map(str, found), *told]
+        found = capture.estimates(connection, every)
+    return [*map(str, found), *capture.reasons(call.app, wanted)]
 
 
 def _reverse_line(entry: dict[str, Any]) -> str:
     losses = entry["losses"]
     lost = f", which loses {len(losses)} thing{'s' if len(losses) > 1 else ''}" if losses else ""
     reason = f" ({entry['reason']})" if entry["reason"] else ""
-    return f"reverse of {entry['name']}: {entry['reverse']}{lost}{reason}"
+    where = f" in {entry['proved_in']}" if entry["reverse"] == "proved" and entry.get("proved_in") else ""
+    return f"reverse of {entry['name']}: {entry['reverse']}{where}{lost}{reason}"
 
 
 def _told(call: Call, record: Record) -> dict[str, Any]:
+    from naap_ops.deploys.record import tenant_line
+
     for entry in record.migrations:
         call.say(f"{entry['name']} is applied")
         call.say(f"  {_reverse_line(entry)}")
+    for tenant in record.tenants:
+        call.say(f"  {tenant_line(tenant)}")
     for each in record.captured:
         call.say(f"kept for the reverse of {each['migration']}: {count_of(each['rows'], 'row')} of {each['table']}")
     for note in record.notes:

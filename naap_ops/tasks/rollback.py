@@ -18,6 +18,7 @@ _SHOWN = 20
 
 
 @command(
+    optional=("resume", "abort"),
     migration="which: its name, a unique beginning or part of it, latest, or failed",
     strategy="reverse or restore; by default the way that loses least",
     cascade="later migrations too, newest first",
@@ -27,8 +28,8 @@ _SHOWN = 20
     keep_folder="leave the folder, mark the rows as rolled back: the next deploy runs the mended script",
     backup="restore this backup instead of the newest one from before the migration",
     conflicts="where a value that comes back was written since: report or theirs keep the newer one, ours takes the older",
-    resume="go on with one that was interrupted",
-    abort="undo one that was interrupted: what was rolled back is applied again",
+    resume="go on with the one that was interrupted, or with that of this ID",
+    abort="undo the one that was interrupted, or that of this ID: what was rolled back is applied again",
     id="with --resume or --abort: which, where several are unfinished",
     project="the folder in which `npx prisma` is run (setting prisma.root; else it is looked for)",
     dry_run="show the ways back and what each loses, touch nothing",
@@ -44,8 +45,8 @@ def rollback(
     keep_folder: bool = False,
     backup: str | None = None,
     conflicts: str = "report",
-    resume: bool = False,
-    abort: bool = False,
+    resume: str | None = None,
+    abort: str | None = None,
     id: str | None = None,
     project: str | None = None,
     dry_run: bool = False,
@@ -66,7 +67,8 @@ def rollback(
     if resume or abort:
         if (resume and abort) or migration:
             raise UsageError(detail="--resume or --abort, alone: what they are about is known")
-        return _gone_on(call, id, abort=abort, dry_run=dry_run)
+        ref = next((each for each in (id, resume, abort) if isinstance(each, str)), None)  # True where no ID was given
+        return _gone_on(call, ref, abort=bool(abort), dry_run=dry_run)
     if not migration:
         raise UsageError(detail="which migration? --migration NAME, latest or failed; or --resume, or --abort")
     if tenant and all_tenants:
@@ -92,10 +94,10 @@ def rollback(
 
 
 def _planned(call: Call, asked: Asked) -> Plan:
+    from naap_ops import exclusion
     from naap_ops.rollback.plan import plan
-    from naap_ops.rollback.rollback import none_unfinished
 
-    none_unfinished(call.app, call.app.info(call.database).dbname)
+    exclusion.look(call.app, call.database, "rollback")
     call.tell_steps("prove", "halfway")
     return plan(call.app, call.database, asked)
 

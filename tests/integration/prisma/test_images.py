@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from naap_ops.postgres.conninfo import ConnInfo
 from naap_ops.postgres.session import connect
 from tests.desk import wait_until
-from tests.integration.prisma.conftest import Site
+from tests.integration.prisma.conftest import SCHEMA, Site
 from tests.integration.prisma.test_deploy import deploy
 from tests.integration.prisma.test_rollback import rollback
 
@@ -184,3 +187,83 @@ def test_two_migrations_out_of_one_backup(shop: Site) -> None:
     shop.run("deploy", "--yes", "--no-backup", "--no-capture", "--json")
     rollback(shop, "--cascade", "--strategy", "reverse", migration=LOSSY)
     assert contents(shop) == was
+
+
+def test_only_the_files_of_the_tables_in_question_are_read(shop: Site) -> None:
+    shop.sql("create table aside as select generate_series(1, 3) i")
+    was = contents(shop)
+    shop.add(LOSSY, DESTROYS)
+    deploy(shop, "--no-capture")
+    [backup, *_] = shop.listed()
+    [fact] = [table for table in backup.sound.tables if table.name == "aside"]
+    (shop.path(backup) / str(fact.file)).unlink()
+    rollback(shop, "--strategy", "reverse")
+    assert contents(shop) == was
+
+
+def test_a_backup_that_is_a_plain_script_gives_no_rows_and_that_is_said(shop: Site) -> None:
+    shop.settings('[backup]\nformat = "plain"\n')
+    shop.add(LOSSY, DESTROYS)
+    deploy(shop, "--no-capture")
+    before = shop.run("rollback", "--migration", "latest", "--dry-run", "--strategy", "reverse", "--json").json
+    assert before["ways"][0]["comes_back"] == []
+    assert "plain script" in before["ways"][0]["halfway"][0]
+
+
+# --- tenants, rights --------------------------------------------------------------------------------------------------
+
+
+def test_every_tenant_has_its_rows_back(shop: Site) -> None:
+    shop.settings('tenant_schemas = "tenant_*"\n')
+    for tenant in ("tenant_a", "tenant_b"):
+        shop.sql(f"create schema {tenant}")
+    deploy(shop, "--all-tenants")
+    for tenant, rank in (("tenant_a", 5), ("tenant_b", 6)):
+        shop.sql(f"insert into {tenant}.\"Shop\" (name, rank) values ('x', {rank})")
+    shop.add(LOSSY, DESTROYS)
+    done = deploy(shop, "--all-tenants")
+    assert {"tenant_a.Item", "tenant_a.Shop", "tenant_b.Item", "tenant_b.Shop"} <= {each["table"] for each in done["captured"]}
+    outcome = rollback(shop, "--all-tenants", migration=LOSSY)
+    assert {"tenant_a.Shop": 2, "tenant_b.Shop": 2}.items() <= outcome["restored"].items()
+    for tenant, rank in (("tenant_a", 5), ("tenant_b", 6)):
+        assert shop.ask(f'select jsonb_build_array(name, rank) from {tenant}."Shop"') == ["x", rank]
+    assert images(shop) == 0
+
+
+def test_a_role_that_may_make_no_schema_deploys_without(shop: Site) -> None:
+    assert shop.info is not None
+    role = f"test_owner_{str(shop.info.dbname)[-6:]}"
+    shop.sql(f"create role {role} login createdb", f"grant all on schema public to {role}")
+    shop.sql(
+        *(
+            f'alter table "{table}" owner to {role}'
+            for table in ("User", "Profile", "Wallet", "Shop", "Item", "_prisma_migrations")
+        )
+    )
+    owner = Site(shop.folder, dataclasses.replace(shop.info, user=role))
+    try:
+        shop.add(LOSSY, DESTROYS)
+        done = deploy(owner)
+        assert done["captured"] == []
+        assert any("no rows are captured: permission denied" in note for note in done["notes"])
+    finally:
+        shop.sql(f"reassign owned by {role} to current_user", f"drop owned by {role}", f"drop role {role}")
+
+
+# --- every server -----------------------------------------------------------------------------------------------------
+
+
+def test_on_every_major(database: ConnInfo, tmp_path: Path) -> None:
+    site = Site(tmp_path, database)
+    site.migrations.mkdir(parents=True)
+    (site.migrations / "migration_lock.toml").write_text('provider = "postgresql"\n', encoding="utf-8")
+    (site.project / "schema.prisma").write_text(SCHEMA, encoding="utf-8")
+    site.add(SHOP, TABLES)
+    deploy(site)
+    site.sql(*ROWS)
+    was = contents(site)
+    for words in ((), ("--no-capture",)):
+        site.add(LOSSY, DESTROYS)
+        deploy(site, *words)
+        rollback(site, "--strategy", "reverse")
+        assert contents(site) == was

@@ -192,6 +192,12 @@ class _Work:
 
     def _inserted(self, index: int, step: Step, group: Sequence[Place]) -> None:
         wanted = [place for place in group if place.image.keep.whole and (place.joinable or not place.image.keep.key)]
+        self._all_inserted(index, step, wanted)
+        for place in wanted:
+            for text in place.carried_on():
+                self._piece(index, text, self.sql.name(place.table), "")
+
+    def _all_inserted(self, index: int, step: Step, wanted: Sequence[Place]) -> None:
         if len(wanted) < 2:
             for place in wanted:
                 self._add(index, step, place, [place.inserted_counted(everything=False)])

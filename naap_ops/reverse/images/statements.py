@@ -197,6 +197,19 @@ class Place:
         """Rows that the migration put there, and nobody has changed since, go."""
         return self._counted(f"DELETE FROM {self.sql.name(self.table)} t USING {self._noted} WHERE {self._join} AND w.take")
 
+    def carried_on(self) -> Iterator[str]:
+        """Sequences of the table go on after the greatest value that has come back, where they stand before it."""
+        for column in self.catalog.children("column", "table_key", self.table.key):
+            for row in self.catalog.children("sequence", "column_key", column.key):
+                name, most, sign = self.sql.name(row), *(("max", ">=") if row.increment > 0 else ("min", "<="))
+                value = f"{most}({quoted(column.name)})"
+                if column.type in ("smallint", "integer", "bigint"):
+                    yield (
+                        f"SELECT pg_catalog.setval({literal(name)}::regclass, {value}) FROM {self.sql.name(self.table)} "
+                        f"HAVING {value} {sign} (SELECT last_value FROM {name}) "
+                        f"AND {value} BETWEEN {row.minimum} AND {row.maximum}"
+                    )
+
     def not_in_image(self) -> str:
         """A query for rows that were written since."""
         return (

@@ -90,6 +90,15 @@ def test_what_was_written_since_stays_and_is_told(shop: Site) -> None:
     assert shop.ask('select price::text from "Item" where id = 1') == "5.00"
 
 
+@pytest.mark.parametrize(("how", "rank"), [("theirs", 42), ("ours", 1)])
+def test_somebody_decides_about_conflicts(shop: Site, how: str, rank: int) -> None:
+    shop.add(LOSSY, DESTROYS)
+    deploy(shop)
+    shop.sql('update "Shop" set rank = 42 where id = 1')
+    assert rollback(shop, "--conflicts", how)["conflicts"] == []
+    assert shop.ask('select rank from "Shop" where id = 1') == rank
+
+
 def test_a_writer_between_two_statements_of_the_deploy_is_not_missed(shop: Site) -> None:
     """Who writes while it is captured waits until the migration is through, or comes before it and is in the image."""
     shop.add(LOSSY, DESTROYS)

@@ -213,7 +213,7 @@ def _copy(source: Connection, target: Connection, image: Image) -> None:
     assert row is not None
     target.execute(f"drop table if exists {image.name}".encode())
     target.execute(f"create table {image.name} ({row[0]})".encode())
-    target.execute(f"revoke all on {image.name} from public".encode())
+    taking.private(target, image)
     with (
         source.cursor().copy(f"copy {SCHEMA}.{quoted(image.table)} to stdout".encode()) as out,
         target.cursor().copy(f"copy {SCHEMA}.{quoted(image.table)} from stdin".encode()) as into,

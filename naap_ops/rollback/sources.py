@@ -26,11 +26,12 @@ _DATA: Final = ("rows", "values", "residue")
 
 @dataclass(frozen=True)
 class Known:
-    """A reverse that is proved: its ``text``, its ``losses`` and the ``keeps`` that would make up for them."""
+    """A reverse that is proved: its ``text``, its ``losses`` and the ``keeps`` that would make up for them (None: not known, it
+    was written by an older version)."""
 
     text: str
     losses: Sequence[Mapping[str, Any]]
-    keeps: Sequence[Keep] = ()
+    keeps: Sequence[Keep] | None = ()
 
     @property
     def loses_data(self) -> bool:

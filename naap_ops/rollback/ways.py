@@ -153,7 +153,7 @@ def by_reverse(
             assert each.files is not None
             if each.applied:
                 known = at_hand(each.files)
-                if known is None or (known.loses_data and not known.keeps):
+                if known is None or (known.loses_data and known.keeps is None):
                     known = _made(app, replace(wanted, schema=each.applied[0]), each.files)
                 downs[each.name] = known.text
                 own = document.schema_of(known.text) or each.applied[0]
@@ -262,7 +262,8 @@ def at_hand(migration: files.Migration) -> Known | None:
     proved = document.status_of(text) == ("proved", script) and known.get("down_sha256") == hashlib.sha256(data).hexdigest()
     if not proved:
         return None
-    return Known(text, list(known.get("losses", [])), tuple(map(Keep.of, known.get("keeps", []))))
+    keeps = tuple(map(Keep.of, known["keeps"])) if "keeps" in known else None
+    return Known(text, list(known.get("losses", [])), keeps)
 
 
 def _made(app: App, wanted: reverses.Wanted, migration: files.Migration) -> Known:

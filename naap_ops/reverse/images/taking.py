@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from naap_ops.postgres.session import Connection
 
 _SCHEMA = f"create schema if not exists {SCHEMA}"
+_GRANTEES = (
+    "select distinct case a.grantee when 0 then 'public' else a.grantee::regrole::text end "
+    "from pg_catalog.pg_class c, pg_catalog.aclexplode(c.relacl) a"
+)
 TEXT = '::pg_catalog.text COLLATE pg_catalog."default"'  # a column's own collation may go with the migration
 
 
@@ -48,6 +52,13 @@ def drop(connection: Connection, images: Iterable[Image]) -> None:
         connection.execute(f"drop table if exists {image.name}, {image.aside}".encode())
 
 
+def private(connection: Connection, image: Image) -> None:
+    """Nobody but its owner reads it, whatever default privileges have given: it holds what others may not see."""
+    query = f"{_GRANTEES} where c.oid = {literal(image.name)}::regclass and a.grantee <> c.relowner"
+    for (grantee,) in connection.execute(query.encode()).fetchall():
+        connection.execute(f"revoke all on {image.name} from {grantee}".encode())
+
+
 class _unfiltered:  # noqa: N801  # a context manager that reads as a word
     """Row-level security must not hide rows: an error instead. And the script must not find the setting changed."""
 
@@ -68,6 +79,8 @@ def _begun(connection: Connection, image: Image) -> Image:
     for statement in _before(image):
         done = connection.execute(statement.encode())
         rows = done.rowcount if statement.startswith("CREATE TABLE") else rows
+    if not image.keep.compared:
+        private(connection, image)
     return replace(image, rows=rows)
 
 
@@ -76,7 +89,7 @@ def _finished(connection: Connection, image: Image) -> Image:
     rows = image.rows
     if image.keep.compared:
         rows = connection.execute(f"CREATE TABLE {image.name} AS {_after(image)}".encode()).rowcount
-        connection.execute(f"REVOKE ALL ON {image.name} FROM PUBLIC".encode())
+        private(connection, image)
         connection.execute(f"DROP TABLE {image.aside}".encode())
     size = f"select pg_catalog.pg_total_relation_size({literal(image.name)}::regclass)"
     row = connection.execute(size.encode()).fetchone()
@@ -123,7 +136,6 @@ def _before(image: Image) -> Iterator[str]:
         yield f"ANALYZE {image.aside}"
     else:
         yield f"CREATE TABLE {image.name} AS {query}"
-        yield f"REVOKE ALL ON {image.name} FROM PUBLIC"
 
 
 def _after(image: Image) -> str:

@@ -294,6 +294,19 @@ def test_a_row_policy_hides_no_rows_from_an_image(any_database: ConnInfo) -> Non
             journey.live.execute(f"reset role; drop owned by {role} cascade; drop role {role}".encode())
 
 
+def test_nobody_else_reads_an_image(any_database: ConnInfo) -> None:
+    role = f"test_reader_{str(any_database.dbname)[-6:]}"
+    with trip(any_database, "create table t (id int primary key, v text); insert into t values (1, 'x')") as journey:
+        journey.live.execute(f"create role {role}; alter default privileges grant select on tables to {role}, public".encode())
+        try:
+            for script in ("update t set v = 'y'", "alter table t drop column v"):
+                journey.up(script)
+                names = [f"{image.name}" for image in journey.images]
+                assert journey.rows(f"select has_table_privilege('{role}', '{names[0]}', 'select')") == [False]
+        finally:
+            journey.live.execute(f"drop owned by {role}; drop role {role}".encode())
+
+
 @pytest.mark.parametrize(
     ("before", "script", "reason"),
     [

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import signal
 import sys
+from collections.abc import Iterator
 
 import pytest
+from psycopg import sql
 
+from naap_ops.postgres.scratch import ScratchServer
+from naap_ops.postgres.session import connect
 from tests.desk import Run
 from tests.faults.test_rollback_killed import SUICIDE, gone_on
 from tests.integration.prisma.conftest import INIT, PROFILE, WALLET, Site, site
@@ -37,6 +41,17 @@ from naap_ops import cli
 cli.main(["naap-ops", *sys.argv[3:]])
 """
 BACK = ("rollback", "--migration", "latest", "--strategy", "reverse", "--yes")
+
+
+@pytest.fixture(autouse=True)
+def _no_shadow_stays(any_server: ScratchServer) -> Iterator[None]:
+    """A process that is killed leaves its shadow behind until somebody sweeps."""
+    query = "select datname from pg_database where datname like 'naap_shadow%'"
+    with connect(any_server.info) as admin:
+        before = admin.execute(query).fetchall()
+        yield
+        for (name,) in set(admin.execute(query).fetchall()) - set(before):
+            admin.execute(sql.SQL("drop database {} with (force)").format(sql.Identifier(name)))
 
 
 def dying(site: Site, when: str, place: str, *words: str) -> Run:

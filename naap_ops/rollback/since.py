@@ -17,14 +17,13 @@ import psycopg
 from psycopg import sql
 
 from naap_ops.backup.manifest import Manifest, TableFact
+from naap_ops.backup.transactions import unseen
 from naap_ops.postgres.session import server_info
 from naap_ops.wording import count_of
 
 if TYPE_CHECKING:
     from naap_ops.postgres.session import Connection
 
-_MODULUS: Final = 2**32
-_FIRST_NORMAL: Final = 3  # transaction ids below are not of transactions
 # Rows written by a transaction that the snapshot did not see: begun after it, or still under way then.
 _WRITTEN: Final = "select count(*) from only {} where age(xmin) <= age(%s::text::xid) or xmin::text = any(%s)"
 _TABLES: Final = """
@@ -80,7 +79,7 @@ def _one(
             with connection.transaction():
                 connection.execute(f"set local statement_timeout = {left}".encode())
                 if transactions is not None:
-                    first, under_way = _unseen(transactions)
+                    first, under_way = unseen(transactions)
                     query = sql.SQL(_WRITTEN).format(sql.Identifier(*name))
                     row = connection.execute(query, [first, under_way]).fetchone()
                     assert row is not None
@@ -91,16 +90,6 @@ def _one(
         except (psycopg.errors.QueryCanceled, psycopg.errors.InsufficientPrivilege):
             pass
     return Written(table, max(0, live - (was.rows or 0 if was else 0)), exact=False)
-
-
-def _unseen(transactions: str) -> tuple[str, list[str]]:
-    """The first transaction after the snapshot, and those under way in it, of ``xmin:xmax:xip,...``, as 32-bit ids."""
-    _, first, under_way = transactions.split(":")
-    return _short(first), [_short(each) for each in under_way.split(",") if each]
-
-
-def _short(txid: str) -> str:
-    return str(max(int(txid) % _MODULUS, _FIRST_NORMAL))
 
 
 def as_json(written: Iterable[Written]) -> dict[str, int]:

@@ -165,7 +165,7 @@ def _equal(pair: Pair) -> sql.Composable:
         sql.SQL("t.{}::{}").format(sql.Identifier(e.column.name), text(e.column.stored)) for e in compared
     )
     theirs = sql.SQL(", ").join(sql.Identifier("s", each.staged) for each in compared)
-    query = "(row({o}) operator(pg_catalog.*=) row({t}) or row({o})::pg_catalog.text = row({t})::pg_catalog.text)"
+    query = "(pg_catalog.record_image_eq(row({o}), row({t})) or row({o})::pg_catalog.text = row({t})::pg_catalog.text)"
     return text(query).format(o=ours, t=theirs)
 
 

@@ -1,6 +1,6 @@
 """Which tables the migrations since a backup have touched: changed their columns, or their rows.
 
-Columns are compared, not read from scripts. Rows are changed by INSERT, UPDATE, DELETE, TRUNCATE, MERGE and COPY, by the cascades
+Columns are compared, not read from scripts. Rows are changed by INSERT, UPDATE, DELETE, TRUNCATE, MERGE and COPY, by cascades
 of deletes, and by what cannot be read (DO, functions): of those every table is taken that their text names.
 """
 

@@ -75,8 +75,7 @@ def salvage(
 
 def _lines(outcome: Outcome) -> Iterator[str]:
     would = "would be brought" if outcome.dry_run else "brought"
-    rows = count_of(outcome.written, "row")
-    yield f"{rows} {would} over from {outcome.kept} into {outcome.database}, written since backup {outcome.backup}"
+    yield f"{count_of(outcome.written, 'row')} {would} over from {outcome.kept} into {outcome.database}, since {outcome.backup}"
     if outcome.tables:
         yield aligned(
             ["TABLE", " INSERTED", " UPDATED", " DELETED", " LEFT", " CONFLICTS"],

@@ -50,7 +50,7 @@ class Ground(Desk):
 
     def texts(self, table: str, dbname: str | None = None) -> list[str]:
         """Every row as text."""
-        return sorted(row for (row,) in self.rows(f"select t::text from {table} t", dbname))
+        return sorted(row for (row,) in self.rows(f'select "its row"::text from {table} "its row"', dbname))
 
     def same(self, tables: Sequence[str]) -> None:
         """The live tables hold what the old ones do."""

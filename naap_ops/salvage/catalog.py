@@ -28,7 +28,7 @@ where c.relkind in ('r', 'p') and c.relpersistence <> 't' and not c.relispartiti
 order by n.nspname, c.relname
 """
 _PARTS: LiteralString = """
-select c.oid::bigint, l.oid::bigint, n.nspname, l.relname
+select c.oid::bigint, l.oid::bigint, n.nspname, l.relname, pg_get_partition_constraintdef(l.oid)
 from pg_class c, pg_partition_tree(c.oid) p join pg_class l on l.oid = p.relid join pg_namespace n on n.oid = l.relnamespace
 where c.oid = any(%s) and c.relkind = 'p' and l.relkind = 'r'
 """
@@ -143,7 +143,8 @@ def tables(connection: Connection) -> dict[Name, Table]:
             uniques=tuple(_uniques(indexes[oid], exclusions[oid])),
             checks=dict(checks[oid]),
             triggers=own,
-            parts=tuple((part, s, t) for part, s, t in parts[oid]) if kind == "p" else ((oid, schema, name),),
+            parts=tuple((part, s, t) for part, s, t, _ in parts[oid]) if kind == "p" else ((oid, schema, name),),
+            bounds=tuple(bound or "true" for *_, bound in parts[oid]),
             unreadable=_unreadable(filtered=filtered, foreign=foreign),
             unwritable=_unwritable(rules=rules, triggers=bool(own) and not owned),
             missing=tuple(missing),

@@ -58,6 +58,7 @@ class Court:
         for name in written:
             self._required(self.pairs[name])
             self._checks(self.pairs[name])
+            self._bounds(self.pairs[name])
         more = True
         while more:
             left = [self._foreign(key) for key in self.keys if key.child in written]
@@ -89,6 +90,15 @@ class Court:
             self._leave(
                 pair, f"check {name} does not hold", broken.format(_image(pair), text(condition), due("x", INSERT, UPDATE))
             )
+
+    def _bounds(self, pair: Pair) -> None:
+        """Partitions that only the old one has."""
+        if pair.live.kind != "p":
+            return
+        anywhere = sql.SQL(" or ").join(sql.SQL("({})").format(text(bound)) for bound in pair.live.bounds or ("false",))
+        homeless = sql.SQL('x.n in (select "salvage n" from {} where not coalesce({}, false)) and {}')
+        where = homeless.format(_image(pair), anywhere, due("x", INSERT, UPDATE))
+        self._leave(pair, "no partition of the live table takes it", where)
 
     # --- foreign keys -----------------------------------------------------------------------------------------------
 

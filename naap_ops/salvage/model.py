@@ -93,7 +93,7 @@ class Trigger:
 
 @dataclass(frozen=True)
 class Table:
-    """One side's table. ``parts``: (oid, schema, name) of what holds its rows. ``unreadable``, ``unwritable``: why its rows
+    """One side's table. ``parts``: (oid, schema, name) of what holds its rows, ``bounds`` what each takes. ``unreadable``, ``unwritable``: why its rows
     cannot be read, or written, as they are, '' when they can. ``missing``: rights that the user lacks."""
 
     schema: str
@@ -106,6 +106,7 @@ class Table:
     checks: dict[str, str]
     triggers: tuple[Trigger, ...]
     parts: tuple[tuple[int, str, str], ...]
+    bounds: tuple[str, ...]
     unreadable: str
     unwritable: str
     missing: tuple[str, ...]

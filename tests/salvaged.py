@@ -7,6 +7,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from psycopg import sql
+
 from naap_ops.postgres.scratch import ScratchServer
 from naap_ops.postgres.session import connect
 from tests import restored
@@ -42,6 +44,12 @@ class Ground(Desk):
         assert answer.code == 0, answer.err
         tables = answer.json["tables"]
         return {name: tuple(each[k] for k in ("inserted", "updated", "deleted", "left")) for name, each in tables.items()}
+
+    @property
+    def quoted(self) -> str:
+        """The live database's name, for SQL."""
+        assert self.info is not None
+        return sql.Identifier(self.info.dbname or "").as_string(None)
 
     def rows(self, query: str, dbname: str | None = None) -> list[Any]:
         assert self.info is not None

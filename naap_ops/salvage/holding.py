@@ -218,8 +218,8 @@ class Court:
                 fate.deleted += rows
         key = sql.SQL(", ").join(pair.staged(name) for name in pair.key.columns)
         first = sql.SQL(
-            "select why, concat_ws(', ', {}) from (select *, row_number() over (partition by why order by n) as r from {}"
-            " where why is not null) s where r <= {} order by why, r"
+            "select why, concat_ws(', ', {0}) from (select *, row_number() over (partition by why order by {0}) as r from {1}"
+            " where why is not null) s where r <= {2} order by why, r"
         ).format(key, pair.staging, _SHOWN)
         for why, shown in self.live.execute(first).fetchall():
             fate.keys.setdefault(why, []).append(shown)

@@ -93,8 +93,11 @@ class Trigger:
 
 @dataclass(frozen=True)
 class Table:
-    """One side's table. ``parts``: (oid, schema, name) of what holds its rows, ``bounds`` what each takes. ``unreadable``, ``unwritable``: why its rows
-    cannot be read, or written, as they are, '' when they can. ``missing``: rights that the user lacks."""
+    """One side's table. ``parts``: (oid, schema, name) of what holds its rows, ``bounds`` what each takes.
+
+    ``unreadable``, ``unwritable``: why its rows cannot be read, or written, as they are, '' when they can. ``missing``: rights
+    that the user lacks.
+    """
 
     schema: str
     name: str

@@ -37,11 +37,12 @@ where d.classoid = 'pg_catalog.pg_database'::pg_catalog.regclass and b.datname =
 
 @dataclass(frozen=True)
 class Case:
-    """The kept database, and the backup that took its place."""
+    """The kept database, the backup that took its place, and the kept database whose mark is of the swap that counts."""
 
     database: str
     kept: Kept
     backup: Backup
+    swapped: str
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,10 @@ def case(app: App, target: Target, wanted: Wanted) -> Case:
         raise Refused(reason=f"{what} a restore of {name!r} has replaced: nothing to bring over", hint=f"Kept of it: {there}.")
     backup = app.repository.find(str(fitting[0].backup), target.alias)
     assert backup.sound  # raises where the manifest cannot be read
-    return Case(name, fitting[0], backup)
+    newest = next(each for each in found if each.role == marks.BEFORE)
+    # The same backup once more: what is live is of the later swap. Another one: nothing there is settled, its base is another.
+    swapped = newest if newest.backup == fitting[0].backup else fitting[0]
+    return Case(name, fitting[0], backup, swapped.name)
 
 
 def salvage(app: App, target: Target, of: Case, wanted: Wanted, *, dry_run: bool) -> Outcome:
@@ -92,8 +96,9 @@ def salvage(app: App, target: Target, of: Case, wanted: Wanted, *, dry_run: bool
         closing(connect(info, dbname=of.kept.name, application_name=_SESSION)) as old,
         closing(connect(info, application_name=_SESSION)) as live,
     ):
-        row = session.execute(_SWAP, [of.kept.name]).fetchone()
-        if row is None or case(app, target, wanted).kept.name != of.kept.name:
+        row = session.execute(_SWAP, [of.swapped]).fetchone()
+        again = case(app, target, wanted)
+        if row is None or (again.kept.name, again.swapped) != (of.kept.name, of.swapped):
             raise Refused(reason="a restore, or its undoing, has come in between: nothing was done")
         old.execute("begin isolation level repeatable read read only")
         sources = Sources(old, live, of.backup.sound, row[0], traceable=_same_server(live, of.backup))

@@ -16,7 +16,8 @@ create table "Other ""s %"."User's %" (id int generated always as identity prima
   team int);
 create table team (id serial primary key, name text not null unique, owner int not null references "Other ""s %"."User's %");
 alter table "Other ""s %"."User's %" add foreign key (team) references team on delete set null;
-create table member (team int references team on delete cascade, person int references "Other ""s %"."User's %" on delete restrict,
+create table member (team int references team on delete cascade,
+  person int references "Other ""s %"."User's %" on delete restrict,
   since date not null default current_date, primary key (team, person));
 create table odd (id text primary key, j json, jb jsonb, a int[], b bytea, f float8, n numeric, t timestamptz, i interval,
   m mood, p pair, d positive, r int4range, ms mood[], x point, u uuid, v varchar(5), ip inet, "bool" bool);
@@ -35,11 +36,13 @@ create trigger always_touching before update on audited for each row execute fun
 alter table audited enable always trigger always_touching;
 create trigger off_touching before update on audited for each row execute function touch();
 alter table audited disable trigger off_touching;
-insert into "Other ""s %"."User's %" ("E mail", manager) select 'U' || i, case when i > 1 then 1 end from generate_series(1, 6) i;
+insert into "Other ""s %"."User's %" ("E mail", manager)
+  select 'U' || i, case when i > 1 then 1 end from generate_series(1, 6) i;
 insert into team (name, owner) values ('a', 1), ('b', 2);
 update "Other ""s %"."User's %" set team = 1 where id = 1;
 insert into member (team, person) values (1, 1), (1, 2), (2, 3);
-insert into odd (id, f, n, d, j) values ('same', 'nan', 'nan', 1, '{"a": 1}'), ('zero', 0, 1.0, 1, '{}'), ('gone', 1, 1, 1, null);
+insert into odd (id, f, n, d, j) values
+  ('same', 'nan', 'nan', 1, '{"a": 1}'), ('zero', 0, 1.0, 1, '{}'), ('gone', 1, 1, 1, null);
 insert into log select '2026-01-15', i, 'base' from generate_series(1, 5) i;
 insert into only_unique values (1, 1, 'base'), (1, 2, 'base'), (2, 1, 'base');
 insert into counted default values;

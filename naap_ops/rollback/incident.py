@@ -130,7 +130,9 @@ def _todo(outcome: Outcome, reminders: Sequence[str]) -> Iterator[str]:
         yield from reminders
         if outcome.previous:
             name = outcome.previous
-            yield f"copy the rows of {name} that are still wanted; then `invoke restore.drop-old {name}`"
+            if outcome.lost:
+                yield "`invoke salvage --since-backup` brings over what can be of the rows above (first with --dry-run)"
+            yield f"when nothing in {name} is wanted any more: `invoke restore.drop-old {name}`"
     if outcome.undone:
         yield f"{outcome.undone} was live for a while, rows may have been written there: look, then `invoke restore.drop-old`"
 

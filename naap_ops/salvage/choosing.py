@@ -103,13 +103,11 @@ def _allowed(sources: Sources, pairs: Iterable[Pair]) -> None:
 
 
 def _left(sources: Sources, table: Table, reason: str) -> Fate | None:
-    """Rows written since; None where there are none. Rows that may not be read are not counted."""
-    rows = 0
-    if not table.unreadable and "SELECT" not in table.missing:
-        rows = staging.counted(sources, table)[1]
-        if not rows:
-            return None
-    return Fate(left={reason: rows})
+    """Rows written since; None where there are none."""
+    if table.unreadable or "SELECT" in table.missing:
+        return Fate(left={f"{reason}; what was written there could not be counted": 0})
+    rows = staging.counted(sources, table)[1]
+    return Fate(left={reason: rows}) if rows else None
 
 
 def _notes(sources: Sources) -> Iterator[str]:

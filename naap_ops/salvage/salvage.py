@@ -14,6 +14,7 @@ from naap_ops.restore import marks
 from naap_ops.restore.failures import server_errors
 from naap_ops.restore.locking import procedure_lock, target_lock
 from naap_ops.rollback import audit
+from naap_ops.rollback.emergency import refuse_unfinished
 from naap_ops.salvage import choosing, staging
 from naap_ops.salvage.base import Base
 from naap_ops.salvage.model import Fate, Wanted
@@ -86,7 +87,8 @@ def case(app: App, target: Target, wanted: Wanted) -> Case:
 
 
 def salvage(app: App, target: Target, of: Case, wanted: Wanted, *, dry_run: bool) -> Outcome:
-    """Bring over what can be. Raises Busy, Blocked, Refused, PrivilegeMissing, UsageError, BackupDamaged."""
+    """Bring over what can be. Raises Busy, Blocked, Refused, PrivilegeMissing, UsageError, BackupDamaged,
+    ProcedureUnfinished."""
     began = clock.monotonic()
     info, name = target.info, of.database
     with (
@@ -96,6 +98,7 @@ def salvage(app: App, target: Target, of: Case, wanted: Wanted, *, dry_run: bool
         closing(connect(info, dbname=of.kept.name, application_name=_SESSION)) as old,
         closing(connect(info, application_name=_SESSION)) as live,
     ):
+        refuse_unfinished(app, info)
         row = session.execute(_SWAP, [of.swapped]).fetchone()
         again = case(app, target, wanted)
         if row is None or (again.kept.name, again.swapped) != (of.kept.name, of.swapped):

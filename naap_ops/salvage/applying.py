@@ -91,6 +91,7 @@ class Hand:
         while waiting:
             before, waiting = waiting, self._mark_waiting(group, again=True)
             if waiting == before:
+                self._mark_waiting(group, again=True, followers=False)
                 raise Ring({name: rows for name in group if (rows := self._numbers(self.pairs[name]))})
             self._insert_and_update(group)
 
@@ -102,8 +103,8 @@ class Hand:
             done = sql.SQL("update {} as x set late = true where {} and {}")
             self.live.execute(done.format(self.pairs[name].staging, due("x", INSERT, UPDATE), ready))
 
-    def _mark_waiting(self, group: list[Name], *, again: bool = False) -> int:
-        """Rows not done whose unique value a live row has now; their number."""
+    def _mark_waiting(self, group: list[Name], *, again: bool = False, followers: bool = True) -> int:
+        """Rows not done whose unique value a live row has now, and the ``followers`` that refer to such rows; their number."""
         found = 0
         for name in group:
             pair = self.pairs[name]
@@ -120,7 +121,29 @@ class Hand:
                     " join {others} as t on {met} where s.n in (select x.n from {p} as x where {open}))"
                 ).format(p=pair.staging, open=open_ones, mine=mine, others=others, met=met)
                 found += self.live.execute(query).rowcount
+        within = [key for key in self.keys if key.child in group and key.parent in group]
+        more = found if followers else 0
+        while more:
+            more = sum(map(self._follow, within))
+            found += more
         return found
+
+    def _follow(self, key: ForeignKey) -> int:
+        """Rows wait whose parent is not there yet and waits itself."""
+        child, parent = self.pairs[key.child], self.pairs[key.parent]
+        own, referred = holding.staged(child, key.columns), holding.staged(parent, key.referred)
+        if own is None or referred is None:
+            return 0
+        statement = sql.SQL(
+            "update {child} as x set wait = true where {due} and not x.late and not x.wait"
+            " and exists (select from {parent} as y where {waits} and y.wait and {same}) and not exists (select from {rows} as p where {there})"
+        )
+        return self.live.execute(statement.format(
+            child=child.staging, parent=parent.staging, rows=parent.live.rows_of,
+            due=due("x", INSERT, UPDATE), waits=due("y", INSERT, UPDATE),
+            same=holding.matched(key, referred, "y", own, "x"),
+            there=holding.matched(key, holding.plain(key.referred), "p", own, "x"),
+        )).rowcount  # fmt: skip
 
     def _numbers(self, pair: Pair) -> list[int]:
         query = sql.SQL("select x.n from {} as x where {} and x.wait").format(pair.staging, due("x", INSERT, UPDATE))

@@ -79,21 +79,24 @@ alter table a add foreign key (fav) references c on delete {fav};
 
     def writes(self, of: str, count: int, counter: Iterator[int]) -> Iterator[str]:
         """Random statements; every value is written once only, so that a row that was written is another one."""
-        dice = random.Random(f"{self.seed} {of}")
+        dice = random.Random(f"{self.name} {self.seed} {of}")
         for n in itertools.islice(counter, count):
             value = VALUES[self.type].format(n=n)
-            number, word, other = dice.randint(1, 14), f"'k{dice.randint(1, 7)}'", dice.randint(1, 14)
-            null = dice.choice(["null", str(other)])
+            number, word = dice.randint(0, 9), f"'k{dice.randint(1, 16)}'"
             table = dice.choice("aaabbccdd")
             every: dict[str, dict[str, str]] = {
-                "a": {"u": dice.choice(["null", f"'u{other}'"]), "boss": null, "fav": dice.choice(["null", word])},
-                "b": {"a": null},
-                "c": dict(zip(("b1", "b2"), dice.choice([("null", "null"), (str(other % 3), "'x'")]), strict=True)),
-                "d": {"a": str(other), "c": dice.choice(["null", word])},
+                "a": {
+                    "u": dice.choice(["null", f"'u{dice.randint(1, 12)}'"]),
+                    "boss": self._any("a", dice),
+                    "fav": self._any("c", dice),
+                },
+                "b": {"a": self._any("a", dice)},
+                "c": {"b1": self._any("b", dice), "b2": "'x'"},
+                "d": {"a": self._any("a", dice, null=False), "c": self._any("c", dice)},
             }
             columns = every[table] | {"v": value}
-            key = {"b": f"k1 = {number % 3} and k2 = 'x'", "c": f"id = {word}"}.get(table, f"id = {number}")
-            act = dice.choice(["insert", "insert", "update", "update", "delete"] if of != "base" else ["insert"])
+            key = f"{KEYS[table][0]} = {self._any(table, dice, null=False)}"
+            act = dice.choice(["insert"] * 4 + ["update"] * 4 + ["delete"] * 2 if of != "base" else ["insert"])
             if act == "delete":
                 yield f"delete from {self.name}.{table} where {key}"
             elif act == "update":
@@ -101,9 +104,16 @@ alter table a add foreign key (fav) references c on delete {fav};
                 sets = ", ".join(f"{name} = {columns[name]}" for name in [*chosen, "v"])
                 yield f"update {self.name}.{table} set {sets} where {key}"
             else:
-                own = {"b": {"k1": str(number % 3), "k2": "'x'"}, "c": {"id": word}}
+                own = {"b": {"k1": str(number), "k2": "'x'"}, "c": {"id": word}}
                 columns |= own.get(table, {})
                 yield f"insert into {self.name}.{table} ({', '.join(columns)}) values ({', '.join(columns.values())})"
+
+    def _any(self, table: str, dice: random.Random, *, null: bool = True) -> str:
+        """The key of some row there is (of b, its first column), or sometimes null."""
+        if null and dice.random() < 0.4:
+            return "null"
+        key = KEYS[table][0]
+        return f"(select {key} from {self.name}.{table} order by md5({key}::text || '{dice.random()}') limit 1)"
 
 
 @dataclass
@@ -239,13 +249,13 @@ def test_a_salvage_is_what_the_oracle_says(any_server: ScratchServer, drawn: lis
         assert ground.info is not None
         for island in made:
             ground.sql(island.ddl)
-        _write(ground, made, "base", 25, counter)
+        _write(ground, made, "base", 40, counter)
         base = [state(ground, island) for island in made]
         assert ground.run("backup").code == 0
-        _write(ground, made, "old", 25, counter)
+        _write(ground, made, "old", 40, counter)
         swap = ground.run("restore", "--swap", "--yes", "--json")
         ground.kept = swap.json["previous"]
-        _write(ground, made, "live", 20, counter)
+        _write(ground, made, "live", 25, counter)
         words = ["--conflicts", mode, *([] if deletes else ["--no-deletes"])]
         oracles = [
             Oracle(before, state(ground, island, ground.kept), state(ground, island), mode, deletes)

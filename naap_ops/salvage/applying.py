@@ -136,7 +136,8 @@ class Hand:
             return 0
         statement = sql.SQL(
             "update {child} as x set wait = true where {due} and not x.late and not x.wait"
-            " and exists (select from {parent} as y where {waits} and y.wait and {same}) and not exists (select from {rows} as p where {there})"
+            " and exists (select from {parent} as y where {waits} and y.wait and {same})"
+            " and not exists (select from {rows} as p where {there})"
         )
         return self.live.execute(statement.format(
             child=child.staging, parent=parent.staging, rows=parent.live.rows_of,

@@ -1,7 +1,7 @@
 """Row ``salvage``: a few thousand rows written since the backup brought over, against the restore that made it necessary.
 
-Twice: with inserts and updates alone, where counting says that no key of a settled row has to be moved; and with deletes on one side
-and changes of the backup's rows on both, where keys of whole tables are moved and the backup is asked.
+Twice: with inserts and updates alone, where counting says that no key of a settled row has to be moved; and with deletes on one
+side and changes of the backup's rows on both, where keys of whole tables are moved and the backup is asked.
 """
 
 from __future__ import annotations

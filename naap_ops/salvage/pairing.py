@@ -19,8 +19,24 @@ _WIDER: dict[str, tuple[str, ...]] = {
     "date": ("timestamp without time zone",),
 }
 _LENGTHS = ("character varying", "character")
+_INTEGERS = {"smallint": 15, "integer": 31, "bigint": 63}
 # What is stored of these is an oid, which means another thing in another database.
-_OWN_OIDS = ("reg", "oid")
+_OWN_OIDS = frozenset(
+    f"reg{what}"
+    for what in (
+        "class",
+        "collation",
+        "config",
+        "dictionary",
+        "namespace",
+        "oper",
+        "operator",
+        "proc",
+        "procedure",
+        "role",
+        "type",
+    )
+)
 
 
 def pair(number: int, old: Table, live: Table) -> Pair | str:
@@ -43,7 +59,7 @@ def pair(number: int, old: Table, live: Table) -> Pair | str:
         else:
             moved.append(Moved(column, f"c{at}", fit[0] if fit else None))
     lost += [name for name, column in theirs.items() if column.value is None and name not in {c.name for c in live.columns}]
-    names = {each.column.name for each in moved if each.unfit is None}
+    names = {each.column.name for each in moved}
     key = next((key for key in live.keys if set(key.columns) <= names and _is_key(key, old)), None)
     if key is None:
         return "no primary key or unique index of NOT NULL columns that both have: its rows cannot be told apart"
@@ -67,8 +83,10 @@ def _is_key(key: Key, table: Table) -> bool:
 
 def _fit(old: Column, live: Column) -> tuple[tuple[sql.Composable, str] | None] | None:
     """None: it cannot be moved. Else what keeps single values from being moved, if anything does."""
-    if live.type.removesuffix("[]").startswith(_OWN_OIDS) and live.type != "oid":
+    if live.type.removesuffix("[]") in _OWN_OIDS:
         return None
+    if old.type in _INTEGERS and _INTEGERS.get(live.type, 64) < _INTEGERS[old.type]:
+        return (_too_large(live),)
     if old.type != live.type:
         return (None,) if live.type in _WIDER.get(old.type, ()) and live.modifier == -1 else None
     if old.labels is not None and live.labels is not None and not set(old.labels) <= set(live.labels):
@@ -81,6 +99,11 @@ def _fit(old: Column, live: Column) -> tuple[tuple[sql.Composable, str] | None] 
         room = live.modifier - 4
         return ((sql.SQL("pg_catalog.length({}) > {}").format(sql.Identifier(live.name), room), f"longer than {live.spelled}"),)
     return None
+
+
+def _too_large(live: Column) -> tuple[sql.Composable, str]:
+    room = 2 ** _INTEGERS[live.type]
+    return sql.SQL("{} not between {} and {}").format(sql.Identifier(live.name), -room, room - 1), f"too large for {live.type}"
 
 
 def _unknown_label(old: Column, live: Column) -> tuple[sql.Composable, str]:

@@ -67,7 +67,9 @@ class Work:
             counts[name], rows = staging.counted(self.sources, pair.old)
             if rows > _BIG:
                 self.events.emit("salvage.step", name="wait", text=f"{pair.old.qualified}: {count_of(rows, 'row')} to look at")
-            staging.stage(self.sources, pair)
+            staging.make(self.sources, pair)
+            if rows:  # it reads the whole table once more
+                staging.stage(self.sources, pair)
             self.events.emit("salvage.progress", step="stage", tables=at)
         return counts
 
@@ -126,6 +128,7 @@ class Work:
             rows += more
             self.events.emit("salvage.progress", step="write", rows=rows)
 
+        self.events.emit("salvage.step", name="write", text="writing")
         while True:
             live.execute("savepoint decided")
             fates = court.fates()

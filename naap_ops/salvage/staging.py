@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 _SETTINGS: Final = (
     "set datestyle = 'ISO, YMD'; set intervalstyle = 'postgres'; set extra_float_digits = 3; set bytea_output = 'hex';"
     " set timezone = 'UTC'; set lc_monetary = 'C'; set xmloption = 'content'; set row_security = off;"
-    " set default_transaction_read_only = off; set client_min_messages = 'warning'; set search_path to default;"
+    " set client_min_messages = 'warning'; set search_path to default;"
 )
 _META: Final = (
     "n bigint generated always as identity, what \"char\" not null default 'n', why text, misfit text,"
@@ -84,9 +84,7 @@ def counted(sources: Sources, table: Table) -> tuple[int, int]:
 
 
 def stage(sources: Sources, pair: Pair) -> int:
-    """Make the table and fill it with the unsettled rows; their number."""
-    columns = [sql.SQL(_META), *(_defined(each) for each in (*pair.moved, *pair.stays))]
-    sources.live.execute(sql.SQL("create temp table {} ({})").format(pair.staging, sql.SQL(", ").join(columns)))
+    """Fill the staging table with the unsettled rows; their number."""
     why = [sql.SQL("case when {} then {} end").format(condition, said) for condition, said in unfit(pair)]
     misfit = sql.SQL("nullif(concat_ws('; ', {}), '')").format(sql.SQL(", ").join(why)) if why else sql.SQL("null::text")
     query = sql.SQL("copy (select {} from {} as o where not {}) to stdout").format(
@@ -98,6 +96,12 @@ def stage(sources: Sources, pair: Pair) -> int:
     rows = _piped(sources, query, pair.staging, names)
     sources.live.execute(sql.SQL("analyze {}").format(pair.staging))
     return rows
+
+
+def make(sources: Sources, pair: Pair) -> None:
+    """The staging table, empty."""
+    columns = [sql.SQL(_META), *(_defined(each) for each in (*pair.moved, *pair.stays))]
+    sources.live.execute(sql.SQL("create temp table {} ({})").format(pair.staging, sql.SQL(", ").join(columns)))
 
 
 def stage_keys(sources: Sources, pair: Pair) -> int:

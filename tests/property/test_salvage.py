@@ -43,7 +43,7 @@ VALUES = {
 }
 KEYS = {"a": ("id",), "b": ("k1", "k2"), "c": ("id",), "d": ("id",)}
 # child, its columns, parent; the parent's key is referred to.
-LINKS = [
+LINKS: list[tuple[str, tuple[str, ...], str]] = [
     ("a", ("boss",), "a"),
     ("a", ("fav",), "c"),
     ("b", ("a",), "a"),
@@ -51,7 +51,7 @@ LINKS = [
     ("d", ("a",), "a"),
     ("d", ("c",), "c"),
 ]
-UNIQUE = {"a": [("u",)], "d": [("a", "c")]}
+UNIQUE: dict[str, list[tuple[str, ...]]] = {"a": [("u",)], "d": [("a", "c")]}
 
 
 @dataclass(frozen=True)
@@ -160,10 +160,11 @@ class Oracle:
 
     def result(self, rings: set[tuple[str, str]]) -> State:
         """The live database afterwards. ``rings``: rows that waited for one another."""
-        for table, key in list(self.plan):
-            if (table, str(key[0])) in rings:
-                del self.plan[table, key]
-                self._leave(table)
+        ringed = [each for each in self.plan if (each[0], str(each[1][0])) in rings]
+        assert all(self._waits(*each) for each in ringed), ringed
+        for each in ringed:
+            del self.plan[each]
+            self._leave(each[0])
         while True:
             state = self._applied()
             wrong = [each for each in self.plan if not self._holds(*each, state)]
@@ -172,6 +173,14 @@ class Oracle:
             for each in wrong:
                 del self.plan[each]
                 self._leave(each[0])
+
+    def _waits(self, table: str, key: tuple[str | None, ...]) -> bool:
+        """A unique value of it is, in the live database, that of a row that changes as well."""
+        row = self.old[table][key]
+        return any(
+            (table, other) in self.plan and all(each[name] == row[name] is not None for name in names)
+            for names in UNIQUE[table] for other, each in self.live[table].items() if other != key
+        )  # fmt: skip
 
     def _applied(self) -> State:
         state = {table: dict(rows) for table, rows in self.live.items()}

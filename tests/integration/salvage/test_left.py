@@ -121,6 +121,17 @@ def test_what_the_live_table_cannot_hold(any_ground: Ground) -> None:
     ]
 
 
+def test_numbers_that_a_migration_had_made_larger(any_ground: Ground) -> None:
+    base = "create table t (id int primary key, n smallint); insert into t values (1, 1), (2, 2)"
+    old = """
+        alter table t alter id type bigint, alter n type int; update t set n = 70000 where id = 1;
+        update t set n = 9 where id = 2; insert into t values (3, 3), (3000000000, 4)"""
+    any_ground.laid(base, old)
+    found = any_ground.salvage("--all").json
+    assert reasons(found, "t") == {"id is too large for integer": [""], "n is too large for smallint": ["1"]}
+    assert any_ground.rows("select * from t order by id") == [(1, 1), (2, 9), (3, 3)]
+
+
 def test_a_new_column_that_must_be_filled_leaves_what_would_be_inserted(any_ground: Ground) -> None:
     live = "alter table shop add owner text not null default 'x'; alter table shop alter owner drop default"
     any_ground.laid(SHOP, "insert into shop (name) values ('old'); update shop set name = 'changed' where id = 1", live)

@@ -63,9 +63,16 @@ def test_every_case(ground: Ground) -> None:
         12: "same",
         13: "live 13",
     }
+    told = ground.run("salvage", "--since-backup", "--yes").out.splitlines()
+    assert told[0].startswith("0 rows brought over from")
+    assert [line.split() for line in told[1:3]] == [
+        ["TABLE", "INSERTED", "UPDATED", "DELETED", "LEFT", "CONFLICTS"],
+        ["public.person", "0", "0", "0", "4", "4"],
+    ]
+    assert "left: public.person: 1 row: changed in both (4)" in told
     again = ground.salvage().json["tables"]["public.person"]
     assert [again[key] for key in ("inserted", "updated", "deleted", "left")] == [0, 0, 0, 4]
     runs = ground.rows(
         "select result, detail ->> 'kept', detail -> 'tables' from naap_ops.runs where what = 'salvage' order by id"
     )
-    assert runs == [("done", ground.kept, {"public.person": [1, 1, 1]}), ("done", ground.kept, {})]
+    assert runs == [("done", ground.kept, {"public.person": [1, 1, 1]}), *[("done", ground.kept, {})] * 2]

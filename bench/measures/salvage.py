@@ -10,7 +10,7 @@ from bench.figures import Line, note
 from bench.lab import LIVE, Lab, Options
 from bench.measures.memory import peak
 
-WANTED = 0.5
+WANTED = {"inserts and updates": 0.5, "deletes and changes in both, too": 1.0}
 WANTED_MB = 150
 _MAJORS = (16,)
 _WORDS = ("salvage", "--since-backup", "--yes")
@@ -60,8 +60,8 @@ def _case(options: Options, major: int, what: str, old: tuple[str, ...], live: t
             ours=f"{done.seconds:.1f} s",
             theirs=f"{restore.seconds:.1f} s",
             ratio=f"{ratio:.2f}",
-            wanted=f"<= {WANTED}",
-            met=ratio <= WANTED,
+            wanted=f"<= {WANTED[what]}",
+            met=ratio <= WANTED[what],
             details={"dry": dry},
         ),
         Line(

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 # row_security off: an error instead of rows that are silently missing.
 _SETTINGS: Final = (
     "set datestyle = 'ISO, YMD'; set intervalstyle = 'postgres'; set extra_float_digits = 3; set bytea_output = 'hex';"
-    " set timezone = 'UTC'; set lc_monetary = 'C'; set xmloption = 'content'; set row_security = off;"
+    " set timezone = 'UTC'; set work_mem = '64MB'; set temp_buffers = '64MB';"
+    " set lc_monetary = 'C'; set xmloption = 'content'; set row_security = off;"
     " set client_min_messages = 'warning'; set search_path to default;"
 )
 _META: Final = (

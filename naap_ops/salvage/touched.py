@@ -55,7 +55,7 @@ def touched(app: App, old: Connection, manifest: Manifest, sides: tuple[Mapping[
                 continue
             path = _script(app, name)
             try:
-                names = None if path is None else set(_names(path.read_bytes(), name, schema, sides[0], keys))
+                names = None if path is None else set(rows_changed_by(path.read_bytes(), name, schema, sides[0], keys))
             except (OSError, MigrationUnreadable):
                 names = None
             if names is None:
@@ -80,7 +80,7 @@ def _script(app: App, name: str) -> Path | None:
     return found.path if found else None
 
 
-def _names(
+def rows_changed_by(
     data: bytes, name: str, schema: str, tables: Collection[Name], keys: Iterable[tuple[ForeignKey, str]]
 ) -> Iterator[Name]:
     """The tables whose rows a script changes."""

@@ -17,6 +17,7 @@ from naap_ops.errors import Refused
 from naap_ops.salvage import holding, order
 from naap_ops.salvage.holding import due
 from naap_ops.salvage.model import DELETE, INSERT, UPDATE, ForeignKey, Name, Pair
+from naap_ops.wording import count_of
 
 if TYPE_CHECKING:
     from naap_ops.postgres.session import Connection
@@ -203,7 +204,8 @@ class Hand:
         assert written is not None
         for ((pair, _, _), rows), done in zip(chosen, written, strict=True):
             if rows != done:
-                raise Refused(reason=f"{pair.live.qualified}: {done:,} of {rows:,} rows were written, so all of it was undone")
+                hit = f"{done:,} of {count_of(rows, 'row')}"
+                raise Refused(reason=f"{pair.live.qualified}: {hit} would have been written, so all of it was undone")
         self.told(sum(written))
 
     @contextmanager

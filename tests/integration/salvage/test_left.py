@@ -53,6 +53,12 @@ def test_no_delete_takes_along_what_was_written_since(any_ground: Ground) -> Non
     assert [row[0] for row in any_ground.rows("select id from shop order by 1")] == [1, 3, 4]
 
 
+def test_children_move_before_their_parent_goes(any_ground: Ground) -> None:
+    any_ground.laid(SHOP, "update item set shop = 2 where shop = 1; delete from shop where id = 1")
+    assert any_ground.done() == {"public.shop": (0, 0, 1, 0), "public.item": (0, 1, 0, 0)}
+    any_ground.same(["shop", "item"])
+
+
 def test_deletes_are_said_and_can_be_kept(any_ground: Ground) -> None:
     any_ground.laid(SHOP, "delete from item where id > 1")
     planned = any_ground.salvage("--dry-run").json["tables"]["public.item"]

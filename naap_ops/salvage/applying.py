@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 from psycopg import sql
 
 from naap_ops.errors import Refused
-from naap_ops.salvage import holding, order
+from naap_ops.salvage import holding, images, order
 from naap_ops.salvage.holding import due
 from naap_ops.salvage.model import DELETE, INSERT, UPDATE, ForeignKey, Name, Pair
 from naap_ops.wording import count_of
@@ -114,8 +114,8 @@ class Hand:
             for unique in pair.live.uniques:
                 if unique.name == pair.key.index:
                     continue
-                mine, others = holding.values(pair, unique), holding.live_values(pair, unique)
-                met = sql.SQL("{} and {}").format(holding.collide(unique, "s", "t"), holding.other_key(pair, "s", "t"))
+                mine, others = images.values(pair, unique), images.live_values(pair, unique)
+                met = sql.SQL("{} and {}").format(images.collide(unique, "s", "t"), images.other_key(pair, "s", "t"))
                 open_ones = sql.SQL("{} and not x.late").format(due("x", INSERT, UPDATE))
                 query = sql.SQL(
                     "update {p} as x set wait = true where {open} and not x.wait and x.n in (select s.n from {mine} as s"

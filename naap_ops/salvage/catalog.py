@@ -94,12 +94,14 @@ where c.oid = any(%s) and not t.tgisinternal and t.tgenabled in ('O', 'A') order
 """
 # Sequences that a column owns, or that its default asks.
 _SEQUENCES: LiteralString = """
-select distinct found.rel::bigint, n.nspname, s.relname from (
-  select refobjid as rel, objid as oid from pg_depend where classid = 'pg_class'::regclass and refclassid = 'pg_class'::regclass
+select distinct found.rel::bigint, n.nspname, s.relname, a.attname from (
+  select refobjid as rel, refobjsubid as attnum, objid as oid from pg_depend
+    where classid = 'pg_class'::regclass and refclassid = 'pg_class'::regclass
     and deptype in ('a', 'i') and refobjsubid > 0
-  union all select d.adrelid, u.refobjid from pg_attrdef d
+  union all select d.adrelid, d.adnum, u.refobjid from pg_attrdef d
     join pg_depend u on (u.classid, u.objid) = ('pg_attrdef'::regclass, d.oid) where u.refclassid = 'pg_class'::regclass) found
 join pg_class s on s.oid = found.oid join pg_namespace n on n.oid = s.relnamespace
+  join pg_attribute a on (a.attrelid, a.attnum) = (found.rel, found.attnum)
 where s.relkind = 'S' and found.rel = any(%s) order by 2, 3
 """
 _FOREIGN_KEYS: LiteralString = """
@@ -148,7 +150,7 @@ def tables(connection: Connection) -> dict[Name, Table]:
             unreadable=_unreadable(filtered=filtered, foreign=foreign),
             unwritable=_unwritable(rules=rules, triggers=bool(own) and not owned),
             missing=tuple(missing),
-            sequences=tuple((s, sequence) for s, sequence in sequences[oid]),
+            sequences={(s, sequence): column for s, sequence, column in sequences[oid]},
         )  # fmt: skip
     return found
 

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from psycopg import sql
 
+from naap_ops.salvage import images
 from naap_ops.salvage.model import (
     CONFLICT,
     DELETE,
@@ -20,7 +21,6 @@ from naap_ops.salvage.model import (
     UPDATE,
     Fate,
     ForeignKey,
-    Moved,
     Name,
     Pair,
     Table,
@@ -88,7 +88,9 @@ class Court:
                 continue
             broken = sql.SQL('x.n in (select "salvage n" from {} where not ({})) and {}')
             self._leave(
-                pair, f"check {name} does not hold", broken.format(_image(pair), text(condition), due("x", INSERT, UPDATE))
+                pair,
+                f"check {name} does not hold",
+                broken.format(images.image(pair), text(condition), due("x", INSERT, UPDATE)),
             )
 
     def _bounds(self, pair: Pair) -> None:
@@ -97,7 +99,7 @@ class Court:
             return
         anywhere = sql.SQL(" or ").join(sql.SQL("({})").format(text(bound)) for bound in pair.live.bounds or ("false",))
         homeless = sql.SQL('x.n in (select "salvage n" from {} where not coalesce({}, false)) and {}')
-        where = homeless.format(_image(pair), anywhere, due("x", INSERT, UPDATE))
+        where = homeless.format(images.image(pair), anywhere, due("x", INSERT, UPDATE))
         self._leave(pair, "no partition of the live table takes it", where)
 
     # --- foreign keys -----------------------------------------------------------------------------------------------
@@ -170,7 +172,7 @@ class Court:
         return sum(self._unique(pair, each) for each in pair.live.uniques if each.name != pair.key.index)
 
     def _unique(self, pair: Pair, unique: Unique) -> int:
-        mine, others = values(pair, unique), live_values(pair, unique)
+        mine, others = images.values(pair, unique), images.live_values(pair, unique)
         leaves = sql.SQL("not exists (select from {} as y where {} and {})").format(
             pair.staging, pair.same_key("t", "y", live=True), due("y", DELETE, UPDATE)
         )
@@ -179,7 +181,9 @@ class Court:
         )
         reason = f"{unique.name}: another row has that value"
         left = self._leave(
-            pair, reason, taken.format(mine, others, collide(unique, "s", "t"), pair.staging, due("x", INSERT, UPDATE), leaves)
+            pair,
+            reason,
+            taken.format(mine, others, images.collide(unique, "s", "t"), pair.staging, due("x", INSERT, UPDATE), leaves),
         )
         old = any(other == unique for other in pair.old.uniques)
         if old:  # no two rows of the old collide
@@ -187,7 +191,9 @@ class Court:
         twice = sql.SQL(
             "x.n in (select s.n from {m} as s join {m} as t on {c} and s.n > t.n"
             " join {p} as x on x.n = s.n and {w} join {p} as y on y.n = t.n and {v})"
-        ).format(m=mine, c=collide(unique, "s", "t"), p=pair.staging, w=due("x", INSERT, UPDATE), v=due("y", INSERT, UPDATE))
+        ).format(
+            m=mine, c=images.collide(unique, "s", "t"), p=pair.staging, w=due("x", INSERT, UPDATE), v=due("y", INSERT, UPDATE)
+        )
         return left + self._leave(pair, reason, twice)
 
     # --- marks ------------------------------------------------------------------------------------------------------
@@ -245,52 +251,3 @@ def matched(
         for theirs, operator, mine in zip(referred, key.operators, own, strict=True)
     ]
     return sql.SQL(" and ").join(parts)
-
-
-def _image(pair: Pair) -> sql.Composable:
-    """Staged rows under the live table's names, generated columns worked out; in parentheses, for FROM."""
-    plain: list[Moved] = [*pair.moved, *pair.stays]
-    columns = [sql.SQL("{} as {}").format(sql.Identifier(e.staged), sql.Identifier(e.column.name)) for e in plain]
-    inner = sql.SQL('(select n as "salvage n", {} from {}) as image').format(sql.SQL(", ").join(columns), pair.staging)
-    generated = [
-        sql.SQL("({}) as {}").format(text(column.value), sql.Identifier(column.name))
-        for column in pair.live.columns
-        if column.value is not None
-    ]
-    return sql.SQL("(select {} from {}) as row_image").format(sql.SQL(", ").join([sql.SQL("image.*"), *generated]), inner)
-
-
-def values(pair: Pair, unique: Unique) -> sql.Composable:
-    """What the staged rows have in a unique index: ``n``, ``e0`` ..., and the key's columns as ``k0`` ...."""
-    return _evaluated(_image(pair), pair, unique, sql.SQL('"salvage n" as n, '))
-
-
-def live_values(pair: Pair, unique: Unique) -> sql.Composable:
-    """The same of the live rows, with the key's columns under their names as well."""
-    names = sql.SQL(", ").join(plain(pair.key.columns))
-    return _evaluated(pair.live.rows_of, pair, unique, names + sql.SQL(", "))
-
-
-def _evaluated(rows: sql.Composable, pair: Pair, unique: Unique, first: Any) -> sql.Composable:
-    expressions = [sql.SQL("({}) as {}").format(text(e), sql.Identifier(f"e{i}")) for i, e in enumerate(unique.expressions)]
-    keys = [
-        sql.SQL("{} as {}").format(sql.Identifier(name), sql.Identifier(f"k{i}")) for i, name in enumerate(pair.key.columns)
-    ]
-    where = sql.SQL("") if unique.where is None else text(f" where {unique.where}")
-    return sql.SQL("(select {}{} from {}{})").format(first, sql.SQL(", ").join([*expressions, *keys]), rows, where)
-
-
-def collide(unique: Unique, one: str, other: str) -> sql.Composable:
-    """Two rows of :func:`values` or :func:`live_values` cannot both be there."""
-    parts = []
-    for at, operator in enumerate(unique.operators):
-        pair = f'{one}."e{at}" {operator} {other}."e{at}"'
-        both = f' or ({one}."e{at}" is null and {other}."e{at}" is null)' if unique.nulls_equal else ""
-        parts.append(text(f"({pair}{both})"))
-    return sql.SQL(" and ").join(parts)
-
-
-def other_key(pair: Pair, one: str, other: str) -> sql.Composable:
-    """Two such rows are not the same row."""
-    parts = [text(f'{one}."k{at}" {operator} {other}."k{at}"') for at, operator in enumerate(pair.key.operators)]
-    return sql.SQL("not ({})").format(sql.SQL(" and ").join(parts))

@@ -96,7 +96,7 @@ class Table:
     """One side's table. ``parts``: (oid, schema, name) of what holds its rows, ``bounds`` what each takes.
 
     ``unreadable``, ``unwritable``: why its rows cannot be read, or written, as they are, '' when they can. ``missing``: rights
-    that the user lacks.
+    that the user lacks. ``sequences``: of which column.
     """
 
     schema: str
@@ -113,7 +113,7 @@ class Table:
     unreadable: str
     unwritable: str
     missing: tuple[str, ...]
-    sequences: tuple[tuple[str, str], ...]
+    sequences: dict[Name, str]
 
     @property
     def of(self) -> Name:

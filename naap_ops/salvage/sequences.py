@@ -12,17 +12,29 @@ from typing import TYPE_CHECKING, Final
 
 from psycopg import sql
 
-from naap_ops.salvage.model import Name, Pair
+from naap_ops.salvage.holding import due
+from naap_ops.salvage.model import INSERT, UPDATE, Name, Pair
 
 if TYPE_CHECKING:
     from naap_ops.postgres.session import Connection
 
 _BY_NEXTVAL: Final = 1_000_000
+_NUMBERS: Final = ("smallint", "integer", "bigint")
 _FACTS: Final = """
-select s.seqincrement, s.seqcycle, pg_catalog.has_sequence_privilege(s.seqrelid, 'SELECT'),
+select s.seqincrement, s.seqcycle, case when s.seqincrement > 0 then s.seqmax else s.seqmin end,
+  pg_catalog.has_sequence_privilege(s.seqrelid, 'SELECT'),
   pg_catalog.has_sequence_privilege(s.seqrelid, 'UPDATE') from pg_catalog.pg_sequence s
 where s.seqrelid = pg_catalog.to_regclass({})
 """
+
+
+@dataclass(frozen=True)
+class _Facts:
+    increment: int
+    cycles: bool
+    end: int
+    readable: bool
+    writable: bool
 
 
 @dataclass(frozen=True)
@@ -37,29 +49,49 @@ class Raised:
 def raise_them(old: Connection, live: Connection, pairs: Iterable[Pair], *, dry_run: bool) -> tuple[list[Raised], list[str]]:
     """Those of the pairs' columns that the old database has, too. What was raised, and notes on what could not be."""
     raised, notes = [], []
-    names = dict.fromkeys(name for pair in pairs for name in pair.live.sequences if name in pair.old.sequences)
-    for name in names:
+    named = {
+        name: (pair, column) for pair in pairs for name, column in pair.live.sequences.items() if name in pair.old.sequences
+    }
+    for name, (pair, column) in named.items():
         told = ".".join(name)
         there, here = _facts(old, name), _facts(live, name)
-        if there is None or here is None or here[1] or there[0] * here[0] <= 0:
+        if there is None or here is None or here.cycles or there.increment * here.increment <= 0:
             continue
-        if not (there[2] and here[2] and here[3]):
+        if not (there.readable and here.readable and here.writable):
             notes.append(
                 f"sequence {told} is not raised: the right to read it in the old, or to set it in the live, is missing"
             )
             continue
-        target, stands = _stand(old, name, there[0]), _stand(live, name, here[0])
-        if (target - stands) * here[0] <= 0:
+        up = here.increment > 0
+        target, stands = _stand(old, name, there.increment), _stand(live, name, here.increment)
+        furthest = _brought(live, pair, column, up=up)
+        if furthest is not None and (furthest >= here.end if up else furthest <= here.end):
+            notes.append(f"sequence {told} is not raised to {furthest}, a value that is brought over: that is its end")
+        elif furthest is not None:
+            target = max(target, furthest) if up else min(target, furthest)
+        if (target - stands) * here.increment <= 0:
             continue
         raised.append(Raised(told, stands, target))
         if not dry_run:
-            _raise(live, name, target, here[0])
+            _raise(live, name, target, here.increment)
     return raised, notes
 
 
-def _facts(connection: Connection, name: Name) -> tuple[int, bool, bool, bool] | None:
+def _facts(connection: Connection, name: Name) -> _Facts | None:
     row = connection.execute(sql.SQL(_FACTS).format(sql.Identifier(*name).as_string(connection))).fetchone()
-    return None if row is None else (row[0], row[1], row[2], row[3])
+    return None if row is None else _Facts(*row)
+
+
+def _brought(live: Connection, pair: Pair, column: str, *, up: bool) -> int | None:
+    """The furthest value that is written."""
+    found = next((each for each in pair.moved if each.column.name == column and each.column.type in _NUMBERS), None)
+    if found is None:
+        return None
+    query = sql.SQL("select {}(x.{})::bigint from {} as x where {}").format(
+        sql.SQL("max" if up else "min"), sql.Identifier(found.staged), pair.staging, due("x", INSERT, UPDATE)
+    )
+    row = live.execute(query).fetchone()
+    return None if row is None else row[0]
 
 
 def _stand(connection: Connection, name: Name, increment: int) -> int:

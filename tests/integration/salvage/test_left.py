@@ -138,6 +138,15 @@ def test_numbers_that_a_migration_had_made_larger(any_ground: Ground) -> None:
     assert any_ground.rows("select * from t order by id") == [(1, 1), (2, 9), (3, 3)]
 
 
+def test_no_sequence_is_raised_to_its_end(any_ground: Ground) -> None:
+    outlier = "insert into shop overriding system value values (2147483647, 'outlier')"
+    any_ground.laid(SHOP, f"{outlier}; insert into shop (name) values ('old')")
+    answer = any_ground.salvage()
+    assert "sequence public.shop_id_seq is not raised to 2147483647" in answer.err
+    assert answer.json["sequences"] == [{"name": "public.shop_id_seq", "was": 4, "now": 5}]
+    assert any_ground.ask("insert into shop (name) values ('next') returning id") == 6
+
+
 def test_a_new_column_that_must_be_filled_leaves_what_would_be_inserted(any_ground: Ground) -> None:
     live = "alter table shop add owner text not null default 'x'; alter table shop alter owner drop default"
     any_ground.laid(SHOP, "insert into shop (name) values ('old'); update shop set name = 'changed' where id = 1", live)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import os
 import secrets
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -23,16 +24,26 @@ from naap_ops.backup.snapshot import Sessions
 from naap_ops.backup.take import Plan, Source, prepare, take
 from naap_ops.backup.verify import Report, verify
 from naap_ops.config import patterns
+from naap_ops.config.choice import DatabaseChoice
 from naap_ops.config.sources import Loaded, load
-from naap_ops.errors import BackupDamaged, ConfigurationError, PrivilegeMissing, ToolMismatch, ToolMissing, UsageError
+from naap_ops.errors import (
+    BackupDamaged,
+    ConfigurationError,
+    PrismaProjectNotFound,
+    PrismaUnsupported,
+    PrivilegeMissing,
+    ToolMismatch,
+    ToolMissing,
+    UsageError,
+)
 from naap_ops.events import Events
 from naap_ops.listeners.delivery import Audience
-from naap_ops.postgres.conninfo import ConnInfo, resolve
+from naap_ops.postgres.conninfo import ConnInfo, by_variables, resolve
 from naap_ops.postgres.databases import create, drop, properties
 from naap_ops.postgres.scratch import ScratchServer
 from naap_ops.postgres.session import Connection, ServerInfo, connect, maintenance, server_info
 from naap_ops.postgres.tools import Toolset, find_tools, installations, server_bindir
-from naap_ops.prisma import project
+from naap_ops.prisma import named, project
 from naap_ops.storage.age import AgeStorage
 from naap_ops.storage.registry import open_storage
 
@@ -98,11 +109,26 @@ class App:
 
     def info(self, database: str | None) -> ConnInfo:
         """How to reach a configured database. Raises UsageError, ConfigurationError, UnusableUrl."""
-        return resolve(self.loaded.database(database))
+        return resolve(self.choice(database))
+
+    def choice(self, database: str | None) -> DatabaseChoice:
+        """The configured database; where nothing says which, the one whose variable the Prisma project names."""
+        found = self.loaded.database(database)
+        if found.url is not None or by_variables(os.environ):
+            return found
+        try:
+            return named.chosen(found, self.project(), self.loaded.places())
+        except (PrismaProjectNotFound, PrismaUnsupported, ConfigurationError):
+            return found  # what is missing is said where it is needed
+
+    def remarks(self, database: str | None) -> list[str]:
+        """Where the connection came from, where that is not one of the usual names."""
+        source = self.info(database).source
+        return [f"connected by {source}"] if named.BY in source else []
 
     def target(self, database: str | None) -> Target:
         """Reach the database and find the tools for its server: every mismatch is an error here, before anything is written."""
-        choice = self.loaded.database(database)
+        choice = self.choice(database)
         info = resolve(choice)
         with connect(info) as connection:
             server = server_info(connection)
@@ -115,7 +141,7 @@ class App:
 
     def schemas(self, database: str | None, kind: str) -> list[str]:
         """The schemas of the ``tenants`` or ``plugins`` that the database has now."""
-        choice = self.loaded.database(database)
+        choice = self.choice(database)
         pattern = {"tenants": choice.tenant_schemas, "plugins": choice.plugin_schemas}[kind]
         with connect(resolve(choice)) as connection:
             names = connection.execute("select nspname from pg_catalog.pg_namespace").fetchall()

@@ -27,6 +27,7 @@ from naap_ops.reverse import scope, starting
 from naap_ops.reverse.drift import Drift, drift
 from naap_ops.reverse.replay import search_path
 from naap_ops.reverses import Ground, Live, Start, Wanted
+from naap_ops.sights import sight
 
 State = Literal["none", "drift", "unknown"]
 NONE: Final = "none"
@@ -193,30 +194,19 @@ def _retargeted(ground: Ground, old: str, history: History) -> bool:
 def _case(ground: Ground, connection: Connection, there: Live, history: History, asked: Asked) -> Case:
     """Both states, with what does not count away."""
     schema, raw = history.schema, ground.shadow.catalog
-    names = [name for (name,) in connection.execute("select nspname::text from pg_catalog.pg_namespace").fetchall()]
-    wanted = None if asked.all_schemas and not asked.all_tenants else scope.schemas(raw, schema)
-    outside = [name for name in names if wanted is not None and name not in wanted and not name.startswith("pg_")]
     beside = ground.place.kind == "beside"
-    full = snapshot(connection, schema=schema, only=wanted)
-    books = next((row for row in full.rows["table"].values() if (row.schema, row.name) == (schema, scope.BOOKS)), None)
-    role = books.owner if books is not None else full.user
-
-    def within(catalog: Catalog) -> Catalog:
-        kept = scope.within(catalog, wanted, outside)
-        return kept if beside else scope.without_owners(kept)
-
-    def as_expected(catalog: Catalog) -> Catalog:
-        return within(scope.handed(catalog, role) if beside else catalog)
-
-    expected, live = as_expected(raw), within(full)
+    wanted = None if asked.all_schemas and not asked.all_tenants else scope.schemas(raw, schema)
+    seen = sight(connection, schema, wanted, beside=beside)
+    expected, live = seen.as_expected(raw), seen.live
     expected, notes = scope.agreed(expected, live, {schema, "public"})
     if asked.all_tenants:
         expected, live = scope.placed_as(expected, live), scope.known(live, expected)
         notes.append("extensions and the like, which belong to the whole database: only those that the migrations make")
     if not beside:
         notes.append("owners and privileges were left out: the shadow is not on the live server")
-    notes += [*_orders(expected, live), *_left_out(connection, outside)]
-    return Case(there, schema, live, expected, wanted, within, as_expected, role, notes=(*_notes(history), *notes))
+    notes += [*_orders(expected, live), *_left_out(connection, seen.outside)]
+    notes = [*_notes(history), *notes]
+    return Case(there, schema, live, expected, wanted, seen.as_live, seen.as_expected, seen.role, notes=tuple(notes))
 
 
 def _left_out(connection: Connection, outside: Sequence[str]) -> Iterator[str]:

@@ -357,22 +357,37 @@ class CommandFailed(OpsError):
     hint = "The command was: {argv}"
 
 
+_WHOLE, _SHOWN = 3, 12
+_HEAD, _TAIL = 160, 80
+
+
 class Partial(OpsError):
-    """Some of several. Fields: ``done`` (the JSON objects of those that succeeded) and ``failed`` (errors by name)."""
+    """Some of several. Fields: ``done`` (the JSON objects of those that succeeded) and ``failed`` (errors by name).
+
+    Of many failures the message has beginning and end of each, of very many the first dozen; ``as_dict`` has all of it.
+    """
 
     exit_code = 21
     name = "partial"
     message = "{count} of {total} failed: {which}"
     hint = "The others are done. Run again for the failed ones."
 
-    def __init__(self, *, done: list[dict[str, Any]], failed: dict[str, OpsError]) -> None:
-        which = "; ".join(f"{name}: {error.text}" for name, error in failed.items())
-        super().__init__(done=done, failed=failed, count=len(failed), total=len(failed) + len(done), which=which)
+    def __init__(self, *, done: list[dict[str, Any]], failed: dict[str, OpsError], hint: str = "") -> None:
+        few = len(failed) <= _WHOLE
+        told = [f"{name}: {error.text if few else _short(error.text)}" for name, error in failed.items()]
+        left = len(told) - _SHOWN
+        which = "; ".join([*told[:_SHOWN], *([f"and {left} more"] if left > 0 else [])])
+        super().__init__(done=done, failed=failed, count=len(failed), total=len(failed) + len(done), which=which, hint=hint)
 
     def as_dict(self) -> dict[str, Any]:
         """With ``done`` and ``failed``, so that a script knows what it has."""
         failed = {name: error.as_dict() for name, error in self.fields["failed"].items()}
         return {**super().as_dict(), "done": self.fields["done"], "failed": failed}
+
+
+def _short(text: str) -> str:
+    words = " ".join(text.split())
+    return words if len(words) <= _HEAD + _TAIL else f"{words[:_HEAD]} ... {words[-_TAIL:]}"
 
 
 class Interrupted(OpsError):
@@ -386,6 +401,12 @@ class ProcedureInterrupted(Interrupted):
 
     message = "{procedure} {id} was interrupted at its step {step}"
     hint = "`invoke {procedure} --resume {id}` goes on with it, --abort {id} undoes it."
+
+
+class WorkInterrupted(Interrupted):
+    """In the middle of what is not undone by itself. Fields: ``reason``: what is done and what is not."""
+
+    message = "interrupted: {reason}"
 
 
 def tree(root: type[OpsError] = OpsError) -> list[type[OpsError]]:

@@ -11,11 +11,34 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+from naap_ops.errors import NoSpace, OpsError, StorageError
+
 CHUNK = 1 << 20
 PRIVATE_FILE = 0o600
 PRIVATE_DIR = 0o700
 # The names under which a file is written before it is whole; a crash can leave one behind.
 TEMPORARY = re.compile(r"\..+\.[0-9a-f]{8}\.tmp", re.DOTALL)
+
+
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+
+
+def failure(where: Path, error: OSError, hint: str = "") -> OpsError:
+    """A failure of the file system as ours: NoSpace where it is that, else StorageError, with ``hint``.
+
+    With a ``hint`` it is a procedure's, of which nothing is removed for want of room.
+    """
+    reason = error.strerror or str(error)
+    if error.errno in _FULL:
+        return NoSpace(where=where, reason=reason, **({"hint": "Free room there, and run it again."} if hint else {}))
+    return StorageError(url=where, reason=reason, **({"hint": hint} if hint else {}))
+
+
+def write_all(fd: int, data: bytes) -> None:
+    """As ``os.write``, all of it: on a disk that is almost full the first write is cut short, and only the next one fails."""
+    view = memoryview(data)
+    while view:
+        view = view[os.write(fd, view) :]
 
 
 def fsync_path(path: Path) -> None:

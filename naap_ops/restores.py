@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from naap_ops import exclusion
 from naap_ops.app import App, Target
 from naap_ops.backup.repository import Backup
 from naap_ops.config import patterns
@@ -36,7 +37,7 @@ def target(app: App, database: str | None) -> Target:
     try:
         return app.target(database)
     except DatabaseMissing:
-        choice = app.loaded.database(database)
+        choice = app.choice(database)
         info = resolve(choice)
         with maintenance(info) as connection:
             server = server_info(connection)
@@ -87,7 +88,10 @@ def restore(app: App, source: Backup | Path, to: Target, at: Aim, chosen: Restor
     if isinstance(source, Path):
         from naap_ops.restore.script import restore_script
 
-        return restore_script(source, to.info, chosen, to.tools, app.events, into=_new(at))
+        if at.what != "swap":
+            return restore_script(source, to.info, chosen, to.tools, app.events, into=_new(at))
+        with _nobody_else(app, to.info):
+            return restore_script(source, to.info, chosen, to.tools, app.events, into=None)
     if at.what == "schema":
         from naap_ops.restore.schema import restore_schema
 
@@ -98,7 +102,14 @@ def restore(app: App, source: Backup | Path, to: Target, at: Aim, chosen: Restor
         return restore_table(source, to.info, *table_of(source, at.name), chosen, to.tools, app.events)
     if at.what == "into":
         return whole.restore_into(source, to.info, at.name, chosen, to.tools, app.events)
-    return whole.restore_swap(source, to.info, chosen, to.tools, app.events)
+    with _nobody_else(app, to.info):
+        return whole.restore_swap(source, to.info, chosen, to.tools, app.events)
+
+
+def _nobody_else(app: App, info: ConnInfo) -> AbstractContextManager[object]:
+    """No procedure under way, whose database would be put away under its hands. An unfinished one is no hindrance: a restore
+    may be the way out of it."""
+    return exclusion.alone(app, info, "restore", refuse=False)
 
 
 def _new(at: Aim) -> str | None:
@@ -161,7 +172,8 @@ def undo(app: App, info: ConnInfo, at: Aim, chosen: RestoreOptions, name: str | 
         return undo_table(info, *_kept_table(info, at.name), chosen, app.events, name=name)
     from naap_ops.restore.kept import undo as of_database
 
-    return of_database(info, info.dbname or "", chosen, app.events, name=name)
+    with _nobody_else(app, info):
+        return of_database(info, info.dbname or "", chosen, app.events, name=name)
 
 
 def _kept_table(info: ConnInfo, name: str) -> tuple[str, str]:

@@ -139,7 +139,7 @@ def live(app: App, wanted: Wanted) -> Live | None:
             raise
         return None
     except OpsError:
-        if wanted.state == "live" or app.loaded.database(wanted.database).url is not None:
+        if wanted.state == "live" or app.choice(wanted.database).url is not None:
             raise
         return None  # PG* variables and libpq's defaults led somewhere, but nobody had named a database
     schema = wanted.schema or target.info.schema

@@ -8,10 +8,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
+from naap_ops import exclusion
 from naap_ops.app import App
 from naap_ops.backup.repository import Backup
 from naap_ops.config import patterns
-from naap_ops.errors import OpsError
+from naap_ops.errors import OpsError, Refused
 from naap_ops.postgres.conninfo import ConnInfo
 from naap_ops.postgres.session import Connection, connect
 from naap_ops.prisma import advisory, archive, resolving, tracking
@@ -19,6 +20,7 @@ from naap_ops.prisma.migrations import migrations
 from naap_ops.prisma.project import Project
 from naap_ops.prisma.status import Entry, compare
 from naap_ops.prisma.untrack import Outcome, Place, Plan, Request, plan, untrack
+from naap_ops.restore.failures import server_errors
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,7 @@ def status(app: App, database: str | None, *, all_tenants: bool = False) -> Stat
     info = app.info(database)
     folders = migrations(project.migrations)
     held = {entry.migration for entry in archive.entries(app.archive) if entry.state == archive.HELD}
-    with connect(info) as connection:
+    with server_errors(info, "looking"), connect(info) as connection:
         tracking.refuse_contract(connection)
         there = tracking.schemas(connection)
         schemas = schemas_of(app, database, info, there, all_tenants=all_tenants)
@@ -52,7 +54,7 @@ def status(app: App, database: str | None, *, all_tenants: bool = False) -> Stat
         name = connection.info.dbname
     entries = [entry for each in books for entry in compare(folders, each, migrating=holder is not None, held=held)]
     backups, problem = good_backups(app, database or app.alias(None) or name)
-    notes = [*_notes(project, schemas, there, holder), *([problem] if problem else [])]
+    notes = [*app.remarks(database), *_notes(project, schemas, there, holder), *([problem] if problem else [])]
     if remark := project.ordering([folder.name for folder in folders]):
         notes.append(remark)
     found = tuple(replace(entry, backup=_id(backup_before(backups, entry.schema, entry.name))) for entry in entries)
@@ -114,13 +116,16 @@ def _id(backup: Backup | None) -> str | None:
 
 def plan_untrack(app: App, database: str | None, request: Request, *, all_tenants: bool) -> tuple[str, Plan]:
     """The database's name, and what :func:`perform_untrack` would do, by the same code."""
-    with connect(app.info(database)) as connection:
+    info = app.info(database)
+    with server_errors(info, "planning"), connect(info) as connection:
         return connection.info.dbname, plan(connection, place_of(app), _asked(app, database, connection, request, all_tenants))
 
 
 def perform_untrack(app: App, database: str | None, request: Request, *, all_tenants: bool) -> Outcome:
     """Do it, on a session of its own that holds Prisma's lock throughout."""
-    with connect(app.info(database), application_name="naap_ops untrack") as connection:
+    info = exclusion.named(app, database)
+    with exclusion.alone(app, info, "untrack"), server_errors(info, "untracking"), \
+            connect(info, application_name="naap_ops untrack") as connection:  # fmt: skip
         return untrack(connection, place_of(app), _asked(app, database, connection, request, all_tenants), app.events)
 
 
@@ -138,27 +143,43 @@ def _asked(app: App, database: str | None, connection: Connection, request: Requ
 
 
 def plan_resolve(
-    app: App, database: str | None, request: resolving.Request, *, all_tenants: bool
+    app: App, database: str | None, request: resolving.Request, *, all_tenants: bool, tenant: str | None = None
 ) -> tuple[str, resolving.Plan]:
     """The database's name, and what :func:`perform_resolve` would do, by the same code."""
-    with connect(app.info(database)) as connection:
-        asked = replace(request, schemas=tenant_schemas(app, database, connection, all_tenants=all_tenants))
+    info = app.info(database)
+    with server_errors(info, "planning"), connect(info) as connection:
+        asked = replace(request, schemas=tenant_schemas(app, database, connection, tenant, all_tenants=all_tenants))
         return connection.info.dbname, resolving.plan(connection, app.project(), asked)
 
 
-def perform_resolve(app: App, database: str | None, request: resolving.Request, *, all_tenants: bool) -> resolving.Plan:
+def perform_resolve(
+    app: App, database: str | None, request: resolving.Request, *, all_tenants: bool, tenant: str | None = None
+) -> resolving.Plan:
     """Do it, on a session of its own that holds Prisma's lock throughout."""
-    with connect(app.info(database), application_name="naap_ops resolve") as connection:
-        asked = replace(request, schemas=tenant_schemas(app, database, connection, all_tenants=all_tenants))
+    info = app.info(database)
+    with server_errors(info, "resolving"), connect(info, application_name="naap_ops resolve") as connection:
+        asked = replace(request, schemas=tenant_schemas(app, database, connection, tenant, all_tenants=all_tenants))
         return resolving.resolve(connection, app.project(), asked, app.loaded.settings.prisma.lock_timeout.total_seconds())
 
 
-def tenant_schemas(app: App, database: str | None, connection: Connection, *, all_tenants: bool) -> list[str]:
-    """The URL's schema; or those of all tenants, with a tracking table or without, and the URL's if it has one."""
-    own = app.info(database).schema
+def tenant_schemas(
+    app: App, database: str | None, connection: Connection, tenant: str | None = None, *, all_tenants: bool
+) -> list[str]:
+    """The URL's schema; that of one ``tenant``; or those of all, with a tracking table or without, and the URL's if it has one.
+
+    Raises Refused for a tenant that has no schema: Prisma would make one for a mistyped name.
+    """
+    own, pattern = app.info(database).schema, app.loaded.database(database).tenant_schemas
+    names = [name for (name,) in connection.execute("select nspname from pg_catalog.pg_namespace order by 1").fetchall()]
+    if tenant is not None:
+        if (schema := patterns.schema_for(pattern, tenant)) not in names:
+            raise Refused(
+                reason=f"there is no schema {schema!r}: nothing was done",
+                hint="For a new tenant make it first: create schema. What there is: `invoke status --all-tenants`.",
+            )
+        return [schema]
     if not all_tenants:
         return [own]
-    names = [name for (name,) in connection.execute("select nspname from pg_catalog.pg_namespace order by 1").fetchall()]
-    tenants = patterns.matching(app.loaded.database(database).tenant_schemas, names)
+    tenants = patterns.matching(pattern, names)
     kept = [own] if own in tracking.schemas(connection) else []
     return [*kept, *(each for each in tenants if each != own)] or [own]

@@ -113,8 +113,8 @@ class Scene(Site):
 
 
 @contextmanager
-def scene(server: ScratchServer, folder: Path) -> Iterator[Scene]:
-    """The backup has three users; since then came a migration, two wallets and two users."""
+def scene(server: ScratchServer, folder: Path, *statements: str) -> Iterator[Scene]:
+    """The backup has three users, and what ``statements`` make; since then came a migration, two wallets and two users."""
     with restored.swept(server.info):
         site = Scene(folder, restored.create(server.info, restored.NAME))
         for name, script in SCRIPTS.items():
@@ -124,7 +124,7 @@ def scene(server: ScratchServer, folder: Path) -> Iterator[Scene]:
         site.sql(TABLE.format("public"))
         for name in (INIT, PROFILE):
             site.deploy(name)
-        site.sql('insert into "User" select generate_series(1, 3)')
+        site.sql('insert into "User" select generate_series(1, 3)', *statements)
         site.backup()
         site.deploy(WALLET)
         site.sql('insert into "User" select generate_series(4, 5)', 'insert into "Wallet" values (1), (2)')

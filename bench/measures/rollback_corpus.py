@@ -1,23 +1,27 @@
 """Row ``rollback_corpus``: the last ten migrations of twenty real histories deployed and rolled back, one by one.
 
-After each rollback real Prisma must be content (status clean, deploy finds nothing), and pg_dump must say what it said before
-the migration was deployed.
+By the commands themselves: ``naap-ops deploy``, with its backup and its proved reverse, and ``naap-ops rollback``, which takes
+the way that loses least. After each rollback real Prisma must be content (status clean, deploy finds nothing), and pg_dump must
+say what it said before the migration was deployed.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
+import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from psycopg import sql
+
 from bench.corpus import folder, histories
 from bench.figures import Line, note
 from bench.lab import Options
-from naap_ops import reverses
 from naap_ops.app import App
 from naap_ops.config.settings import ToolsSettings
 from naap_ops.config.sources import load
@@ -29,9 +33,6 @@ from naap_ops.postgres.session import connect
 from naap_ops.postgres.tools import Toolset, find_tools, installations
 from naap_ops.postgres.url import to_url
 from naap_ops.prisma import applier
-from naap_ops.reverse import files
-from naap_ops.rollback.plan import Asked, plan
-from naap_ops.rollback.rollback import rollback
 from tests.prisma.engines import Prisma, install
 
 MAJOR = 15
@@ -47,6 +48,7 @@ class Tally:
     content: int = 0
     refused: list[str] = field(default_factory=list)
     wrong: list[str] = field(default_factory=list)
+    ways: dict[str, int] = field(default_factory=dict)
 
 
 def measure(options: Options) -> list[Line]:
@@ -67,14 +69,15 @@ def measure(options: Options) -> list[Line]:
     total = tally.content + len(tally.refused) + len(tally.wrong)
     for each in (*tally.refused, *tally.wrong):
         note(f"  {each}")
+    told = ", ".join(f"by {way} {count}" for way, count in sorted(tally.ways.items()))
     return [
         Line(
             "rollback_corpus",
-            f"rolled back, Prisma content, pg_dump as before ({len(largest)} histories, refused by name {len(tally.refused)})",
+            f"rolled back, Prisma content, pg_dump as before ({len(largest)} histories, {told}; refused {len(tally.refused)})",
             f"{tally.content} of {total}",
             wanted="all",
             met=tally.content == total,
-            details={"refused": tally.refused, "wrong": tally.wrong},
+            details={"refused": tally.refused, "wrong": tally.wrong, "ways": tally.ways},
         )
     ]
 
@@ -84,13 +87,14 @@ def _history(
 ) -> None:
     """Deploy all but the last ones, then those one at a time behind a proved reverse, then back again."""
     with connect(server) as connection:
-        connection.execute("drop database if exists shop with (force)")
+        for (old,) in connection.execute("select datname from pg_database where datname like 'shop%'").fetchall():
+            connection.execute(sql.SQL("drop database {} with (force)").format(sql.Identifier(old)))
         connection.execute("create database shop")
     info = server.with_dbname("shop")
     (project / "prisma" / "migrations").mkdir(parents=True)
     (project / "prisma" / "schema.prisma").write_text(_SCHEMA, encoding="utf-8")
     (project / "prisma" / "migrations" / "migration_lock.toml").write_text('provider = "postgresql"\n', encoding="utf-8")
-    environ = {**{key: os.environ[key] for key in ("PATH",)}, "HOME": str(project), "DIRECT_URL": to_url(info)}
+    environ = {"PATH": os.environ["PATH"], "HOME": str(project), "DIRECT_URL": to_url(info), "DATABASE_URL": to_url(info)}
     app = App(load({}, cwd=project, environ=environ), Events())
     names = [f"{number:04}_{path.parent.name}" for number, path in enumerate(paths)]
     for path, named in zip(paths[:-LAST], names[:-LAST], strict=True):
@@ -98,41 +102,45 @@ def _history(
     before: dict[str, str] = {}
     try:
         applier.deploy(info, app.project(), app.events, schema="public")
-        for path, named in zip(paths[-LAST:], names[-LAST:], strict=True):
-            before[named] = _dumped(tools, info)
-            _put(project, path, named)
-            _reverse(app, named)
-            applier.deploy(info, app.project(), app.events, schema="public")
     except OpsError as error:
-        tally.refused += [f"{name}: {' '.join(error.text.split())[:200]}"]
+        tally.refused.append(f"{name}: {' '.join(error.text.split())[:200]}")
+        return
+    for path, named in zip(paths[-LAST:], names[-LAST:], strict=True):
+        before[named] = _dumped(tools, info)
+        _put(project, path, named)
+        done = _command(project, environ, "deploy", "--allow-unproved", named)
+        if done.get("error"):
+            tally.refused.append(f"{name} {named}: not deployed: {' '.join(done['message'].split())[:200]}")
+            return
     prisma = Prisma(GENERATION, packages, project / "prisma", info)
     for named in reversed(list(before)):
-        try:
-            asked = Asked(named, strategy="reverse")
-            rollback(app, None, asked, plan(app, None, asked))
-        except OpsError as error:
-            tally.refused.append(f"{name} {named}: {' '.join(error.text.split())[:200]}")
+        done = _command(project, environ, "rollback", "--migration", named)
+        if done.get("error"):
+            tally.refused.append(f"{name} {named}: {' '.join(done['message'].split())[:200]}")
             return
         status, deployed = prisma.status(), prisma.deploy()
         now = _dumped(tools, info)
         if status == "clean" and deployed == [] and now == before[named]:
             tally.content += 1
+            tally.ways[done["strategy"]] = tally.ways.get(done["strategy"], 0) + 1
         else:
             tally.wrong.append(f"{name} {named}: status {status}, deploy {deployed}, same schema {now == before[named]}")
+
+
+def _command(project: Path, environ: dict[str, str], *words: str) -> dict[str, Any]:
+    """What a command says as JSON; its failure as well."""
+    argv = [str(Path(sys.executable).parent / "naap-ops"), *words, "--yes", "--json"]
+    done = subprocess.run(argv, cwd=project, env=environ, capture_output=True, text=True, check=False)
+    said = done.stdout.strip().splitlines()
+    found = json.loads(said[-1]) if said else {"error": "nothing", "message": done.stderr}
+    assert isinstance(found, dict)
+    return found
 
 
 def _put(project: Path, path: Path, named: str) -> None:
     target = project / "prisma" / "migrations" / named
     target.mkdir()
     shutil.copy(path, target / "migration.sql")
-
-
-def _reverse(app: App, named: str) -> Any:
-    """Made and proved against the live schema, as before every deploy."""
-    where = app.project().migrations
-    all_of = files.in_folder(where)
-    wanted = reverses.Wanted(state="live")
-    return reverses.one(app, wanted, files.pick(all_of, named, where), all_of, reverses.live(app, wanted))
 
 
 def _dumped(tools: Toolset, info: ConnInfo) -> str:

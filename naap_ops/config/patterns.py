@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 
 from naap_ops.errors import ConfigurationError, UsageError
+
+# What a restore of a schema or a table leaves behind, `tenant_acme__before_20261121T031500Z`: a copy, nobody's own schema.
+KEPT = r"(__|^naap_ops_)(before|undone)_[0-9]{8}T[0-9]{6}Z$"
 
 
 def checked(pattern: str) -> str:
@@ -15,10 +19,11 @@ def checked(pattern: str) -> str:
 
 
 def matching(pattern: str, schemas: Iterable[str]) -> list[str]:
-    """Those of ``schemas`` that the pattern stands for, sorted."""
+    """Those of ``schemas`` that the pattern stands for, sorted, without what restores have kept of them."""
     before, _, after = pattern.partition("*")
     least = len(before) + len(after)
-    return sorted(name for name in schemas if len(name) > least and name.startswith(before) and name.endswith(after))
+    found = (name for name in schemas if len(name) > least and name.startswith(before) and name.endswith(after))
+    return sorted(name for name in found if not re.search(KEPT, name))
 
 
 def schema_for(pattern: str, slug: str) -> str:
@@ -30,3 +35,11 @@ def schema_for(pattern: str, slug: str) -> str:
     if not slug or "\0" in slug:
         raise UsageError(detail=f"{slug!r} cannot be the name of a tenant or plugin")
     return pattern.replace("*", slug)
+
+
+def slug_of(pattern: str, schema: str) -> str | None:
+    """The other way round: ``acme`` of ``tenant_acme``; None where it is no tenant's."""
+    if not matching(pattern, [schema]):
+        return None
+    before, _, after = pattern.partition("*")
+    return schema[len(before) : len(schema) - len(after)]

@@ -93,9 +93,12 @@ class Loaded:
             database.plugin_schemas or self.settings.plugin_schemas,
         )
 
+    def places(self) -> list[tuple[str, Mapping[str, str]]]:
+        """Where variables are looked for, strongest first: the name of each place, and what is set there."""
+        return [("the environment", self._environ), *((file.name, file.variables) for file in self._env_files)]
+
     def _variable(self, name: str, alias: str) -> tuple[str, str]:
-        places = [("the environment", self._environ), *((file.name, file.variables) for file in self._env_files)]
-        for place, variables in places:
+        for place, variables in self.places():
             if variables.get(name):
                 dsn.register_secrets(variables[name])
                 return variables[name], f"{name} in {place}"

@@ -1,60 +1,92 @@
 """A guarded deploy, start to end: backup, reverses, a second look, the migrations, the books afterwards, the record.
 
-Nothing of it is gone on with after a crash: the next deploy looks anew, and what is applied by then is not pending any more.
+With a schema per tenant there is one backup, one proof of each reverse, and then schema after schema; one that fails neither
+stops nor hides the others. Nothing of it is gone on with after a crash: the next deploy looks anew, and what is applied by then
+is not pending any more.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Final
 
-from naap_ops import clock, redact
+from naap_ops import clock, exclusion, redact
 from naap_ops.app import App
-from naap_ops.deploys import failure, ways_back
-from naap_ops.deploys.preflight import Preflight, look, states
+from naap_ops.deploys import ways_back
+from naap_ops.deploys.applying import Applying
+from naap_ops.deploys.preflight import Preflight, look
 from naap_ops.deploys.record import Record
-from naap_ops.errors import CommandFailed, Interrupted, OpsError, OutOfStep, Refused
-from naap_ops.postgres.session import connect
-from naap_ops.postgres.url import to_url
-from naap_ops.prisma import applier
-from naap_ops.procedure import command
+from naap_ops.errors import (
+    AuthenticationFailed,
+    Busy,
+    DatabaseMissing,
+    OpsError,
+    Partial,
+    Refused,
+    ServerUnreachable,
+    ToolMissing,
+    WorkInterrupted,
+)
 from naap_ops.procedure import journal as journals
 from naap_ops.procedure.journal import DONE, FAILED, Journal
+from naap_ops.restore.failures import server_errors
 
 NAME: Final = "deploy"
 LABEL: Final = "pre_deploy"
+# What the next tenant would fail on as well, after as long a wait.
+_FOR_ALL: Final = (Busy, ServerUnreachable, AuthenticationFailed, DatabaseMissing, ToolMissing)
+_WORST: Final = ("failed", "pending", "absent")
 
 
 @dataclass(frozen=True)
 class Asked:
-    """What the flags say. ``backup``: this one instead of a new one; ``allowed``: names that need no proved reverse."""
+    """What the flags say. ``backup``: this one instead of a new one; ``allowed``: names that need no proved reverse;
+    ``tenant``, ``all_tenants``: in whose schemas."""
 
     backup: str | None = None
     no_backup: bool = False
     allowed: tuple[str, ...] = ()
+    tenant: str | None = None
+    all_tenants: bool = False
+
+
+def preflight(app: App, database: str | None, asked: Asked, *, drift: bool = False) -> Preflight:
+    """What would be done. Raises what :func:`naap_ops.deploys.preflight.look` raises."""
+    return look(app, database, tenant=asked.tenant, all_tenants=asked.all_tenants, drift=drift)
+
+
+def none_left_out(seen: Preflight) -> None:
+    """Raise Partial where nothing is left to do, and some tenants' books do not let anything be done there."""
+    if seen.blocked:
+        raise _partial([{"schema": schema, "migrations": []} for schema in seen.schemas], dict(seen.blocked))
 
 
 def deploy(app: App, database: str | None, asked: Asked, seen: Preflight, tell: Callable[[str], None]) -> Record:
     """Apply what ``seen`` says is pending. ``tell`` hears what a configured command prints.
 
     Raises what the backup raises; ReverseRefused, ProofFailed; Refused when what is pending has changed meanwhile; Busy;
-    DeployFailed; OutOfStep when the books say afterwards that not all is applied; StorageError.
+    DeployFailed; OutOfStep when the books say afterwards that not all is applied; Partial where it is so in some of several
+    schemas; StorageError.
     """
     ways_back.known(seen, asked.allowed)
-    _close_interrupted(app, seen.database)
-    request = {"database": seen.database, "schema": seen.schema, "pending": dict(seen.pending)}
-    with Journal.begin(app.state / "journal", NAME, request) as journal:
-        work = _Work(app, database, asked, seen, journal, _begun(journal, seen), tell)
+    request = {"database": seen.database, "schemas": seen.schemas, "pending": seen.pending}
+    with ExitStack() as stack:
+        stack.enter_context(exclusion.alone(app, seen.target.info, NAME))
+        _close_interrupted(app, seen.database)
+        journal = stack.enter_context(Journal.begin(app.state / "journal", NAME, request))
+        applying = [Applying(app, database, seen.only(part), journal, tell) for part in seen.parts]
+        work = _Work(app, database, asked, seen, journal, _begun(journal, seen), applying, {**seen.blocked})
         try:
-            work.all()
+            with server_errors(seen.target.info, "deploying"):
+                work.all()
         except (OpsError, KeyboardInterrupt) as error:
-            known = error if isinstance(error, OpsError) else Interrupted()
+            known = error if isinstance(error, OpsError) else work.interrupted()
             work.record.error = known.as_dict()
-            journal.end(FAILED, error=known.text)
-            raise
+            with suppress(OpsError):  # where even that cannot be written, what went wrong first is what people must hear
+                journal.end(FAILED, error=known.text)
+            raise known from None if known is not error else error.__cause__
         else:
             journal.end(DONE)
         finally:
@@ -77,8 +109,16 @@ def _begun(journal: Journal, seen: Preflight) -> Record:
         {"name": name, "state": "pending", "reverse": "none", "reason": "", "losses": [], "down": None, "seconds": None}
         for name in seen.pending
     ]
-    facts = (seen.database, seen.schema, begin["user"], begin["host"], begin["at"], dict(seen.before))
+    before = {} if seen.fleet else dict(seen.parts[0].before)
+    facts = (seen.database, seen.schema, begin["user"], begin["host"], begin["at"], before)
     return Record(journal.id, *facts, migrations, list(seen.dangers), list(seen.notes))
+
+
+def _partial(done: Sequence[dict[str, Any]], failed: dict[str, OpsError]) -> Partial:
+    """With what to type for the first of them: what stands in a tenant's way is mostly the same."""
+    first = next(iter(failed.values()))
+    hint = f"The others are done. {first.advice}\n  Then `invoke deploy --all-tenants` goes on with what is left."
+    return Partial(done=list(done), failed=failed, hint=hint)
 
 
 @dataclass
@@ -89,7 +129,8 @@ class _Work:
     seen: Preflight
     journal: Journal
     record: Record
-    tell: Callable[[str], None]
+    applying: list[Applying]
+    failed: dict[str, OpsError]
 
     def all(self) -> None:
         with self._step("backup", "a backup, read to its end"):
@@ -102,10 +143,29 @@ class _Work:
             self._migrate()
         with self._step("status", "Prisma's books afterwards"):
             self._look_after()
+        if self.failed:
+            fine = [each for each in self.applying if each.schema not in self.failed]
+            raise _partial([{"schema": each.schema, "migrations": each.applied} for each in fine], self.failed)
+
+    def interrupted(self) -> WorkInterrupted:
+        """What it has come to, as far as that can be known."""
+        steps = self.journal.steps()
+        step = steps[-1]["name"] if steps else "begin"
+        if step in ("backup", "reverse", "look"):
+            return WorkInterrupted(reason=f"at its step {step}: nothing was deployed")
+        problems = [problem for one in self.applying if (problem := one.read()) is not None]
+        where = " in {}" if self.seen.fleet else ""
+        states = [f"{name}{where.format(one.schema)}: {state}" for one in self.applying for name, state in one.states.items()]
+        return WorkInterrupted(
+            reason=f"at its step {step}; {problems[0].text if problems else ', '.join(states)}",
+            hint="What the interrupted script had done may be there: `invoke status` shows the books. `invoke rollback"
+            " --migration failed` goes back, `invoke resolve` mends the books, `invoke deploy` goes on with what is pending.",
+        )
 
     def keep(self) -> None:
         """The record, whatever came of it."""
         record = self.record
+        self._tell_record()
         record.outcome = self.journal.outcome or FAILED
         record.steps = self.journal.steps()
         record.seconds = round((clock.now() - clock.parse(record.began)).total_seconds(), 3)
@@ -141,82 +201,78 @@ class _Work:
         for entry in self.record.migrations:
             one = by_name[entry["name"]]
             entry |= {"reverse": one.status, "reason": one.reason, "losses": list(one.losses), "down": one.down}
+            entry["proved_in"] = one.schema
 
     def _same(self) -> None:
-        now = look(self.app, self.database)
-        if list(now.pending.items()) != list(self.seen.pending.items()):
+        now = preflight(self.app, self.database, self.asked)
+        if [(each.schema, *each.pending.items()) for each in now.parts] != [
+            (each.schema, *each.pending.items()) for each in self.seen.parts
+        ]:
             raise Refused(
                 reason="what is pending, or its scripts, have changed since the look before: nothing was deployed",
                 hint="Run `invoke deploy` again.",
             )
 
     def _migrate(self) -> None:
-        try:
-            if self.app.loaded.settings.deploy.command:
-                self._by_command()
-            else:
-                self._by_ourselves()
-        except CommandFailed as error:
-            self._read_after()
-            raise failure.explained(error, self.seen, self.record.backup) from error
-        except OpsError:
-            self._read_after()
-            raise
-
-    def _by_ourselves(self) -> None:
-        seconds = self.app.loaded.settings.prisma.lock_timeout.total_seconds()
-        done = applier.deploy(
-            self.seen.target.info,
-            self.seen.project,
-            self.app.events,
-            schema=self.seen.schema,
-            lock_seconds=seconds,
-            only=list(self.seen.pending),
-        )
-        took = {each.name: each.seconds for each in done}
-        for entry in self.record.migrations:
-            entry["seconds"] = took.get(entry["name"])
-
-    def _by_command(self) -> None:
-        settings = self.app.loaded.settings.deploy
-        finished = self._run(settings.command)
-        self.record.command, self.record.status = redact.argv(settings.command), finished.status
-        if finished.status or finished.late:
-            raise _failed(settings.command, finished, settings.timeout.total_seconds())
+        self._each(lambda one: one.migrate(self.record.backup))
 
     def _look_after(self) -> None:
-        """Raises OutOfStep unless all that was pending is applied, and the configured status command agrees."""
-        if problem := self._read_after():
-            raise problem
-        missing = [each["name"] for each in self.record.migrations if each["state"] != "applied"]
-        if missing:
-            raise OutOfStep(reason=f"the deploy ended well, and in Prisma's books these are not applied: {', '.join(missing)}")
-        words = self.app.loaded.settings.deploy.status
-        if words and (finished := self._run(words)).status:
-            raise OutOfStep(reason=f"all is applied, but {Path(words[0]).name} ends with {finished.status}: {finished.tail}")
+        self._each(lambda one: one.look_after())
 
-    def _read_after(self) -> OpsError | None:
-        """What is applied now goes into the record. Why it is not known, None when it is."""
-        try:
-            with connect(self.seen.target.info, application_name="naap_ops deploy") as connection:
-                self.record.after = states(connection, self.seen.project, self.seen.schema)
-        except OpsError as error:
-            self.record.notes.append(f"what is applied now is not known: {error.text}")
-            return error
-        for entry in self.record.migrations:
-            entry["state"] = self.record.after.get(entry["name"], "absent")
-        return None
+    def _each(self, act: Callable[[Applying], None]) -> None:
+        """Schema after schema. What one fails on is kept, unless it is the only one."""
+        stopped: OpsError | None = None
+        for one in self.applying:
+            if one.schema in self.failed:
+                continue
+            if stopped is not None:
+                self.failed[one.schema] = Refused(reason=f"not gone on with: {stopped.text}", hint=stopped.advice)
+                continue
+            began = clock.monotonic()
+            try:
+                act(one)
+            except OpsError as error:
+                if len(self.applying) == 1 and not self.failed:
+                    raise
+                self.failed[one.schema] = error
+                stopped = error if isinstance(error, _FOR_ALL) else None
+            if len(self.applying) > 1:
+                state = FAILED if one.schema in self.failed else DONE
+                self.journal.note("tenant", name=one.schema, state=state, seconds=round(clock.monotonic() - began, 3))
 
-    def _run(self, words: list[str]) -> command.Finished:
-        url = to_url(self.seen.target.info)
-        timeout = self.app.loaded.settings.deploy.timeout.total_seconds()
-        env = {"DATABASE_URL": url, "DIRECT_URL": url}
-        finished = command.run(words, cwd=self.seen.project.root, env=env, timeout=timeout, tell=self.tell)
-        self.journal.note("command", argv=redact.argv(words), status=finished.status, seconds=finished.seconds)
-        return finished
+    # --- the record ---------------------------------------------------------------------------------------------------
+
+    def _tell_record(self) -> None:
+        record, words = self.record, self.app.loaded.settings.deploy.command
+        if any(each.status is not None for each in self.applying):
+            record.command = redact.argv(words)
+            record.status = max((each.status for each in self.applying if each.status is not None), key=abs)
+        record.notes += [note for each in self.applying for note in each.notes]
+        for entry in record.migrations:
+            there = [each for each in self.applying if entry["name"] in each.part.pending]
+            states = [each.states[entry["name"]] for each in there]
+            entry["state"] = next((state for state in _WORST if state in states), states[0])
+            took = [each.seconds[entry["name"]] for each in there if entry["name"] in each.seconds]
+            entry["seconds"] = round(sum(took), 3) if took else None
+        if self.seen.fleet:
+            record.tenants = [*map(self._tenant, self.applying), *map(_left_out, self.seen.blocked.items())]
+        else:
+            record.after = dict(self.applying[0].after)
+
+    def _tenant(self, one: Applying) -> dict[str, Any]:
+        error = self.failed.get(one.schema)
+        done = one.applied == list(one.part.pending)
+        state = "failed" if error is not None else "current" if not one.part.pending else "applied" if done else "waiting"
+        return {
+            "schema": one.schema,
+            "state": state,
+            "pending": list(one.part.pending),
+            "applied": one.applied,
+            "seconds": round(sum(one.seconds.values()), 3) if one.seconds else None,
+            "error": error.as_dict() if error is not None else None,
+        }
 
 
-def _failed(words: list[str], finished: command.Finished, timeout: float) -> CommandFailed:
-    late = f"\nIt was ended after {timeout:g} s (setting deploy.timeout)." if finished.late else ""
-    said = (finished.tail or "(it said nothing)") + late
-    return CommandFailed(tool=Path(words[0]).name, argv=" ".join(redact.argv(words)), status=finished.status, stderr=said)
+def _left_out(blocked: tuple[str, OpsError]) -> dict[str, Any]:
+    schema, error = blocked
+    return {"schema": schema, "state": "left_out", "pending": [], "applied": [], "seconds": None, "error": error.as_dict()}

@@ -13,21 +13,24 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from naap_ops import clock, differences, files, process, redact, reverses
+from naap_ops import clock, differences, exclusion, files, process, redact, reverses
 from naap_ops.app import App
 from naap_ops.deploys.ways_back import back_up
 from naap_ops.errors import CommandFailed, OpsError, StorageError, ToolMissing
+from naap_ops.exclusion import INSIDE
 from naap_ops.files import write_durably
 from naap_ops.postgres.catalog.difference import differences as between
 from naap_ops.postgres.catalog.snapshot import snapshot
 from naap_ops.postgres.session import connect
 from naap_ops.postgres.url import to_url
+from naap_ops.procedure.command import present
 from naap_ops.reverse import saved
 from naap_ops.wording import count_of
 
 if TYPE_CHECKING:
     from naap_ops.app import Target
 
+_INTERRUPTED = 130
 BEFORE, DOWN, RECORD = "before.json", "down.sql", "record.json"
 
 
@@ -54,9 +57,17 @@ def guard(
 ) -> Outcome:
     """Back up, run ``words``, say what changed, make its reverse. The command has our terminal; ``tell`` gets its stderr.
 
-    Raises what a backup raises, StorageError, ToolMissing; CommandFailed when the command fails, after all has been kept.
+    Raises what a backup raises, StorageError, ProgramMissing; CommandFailed when the command fails, after all has been kept.
     """
+    present(words, app.loaded.cwd)
     target = app.target(database)
+    with exclusion.alone(app, target.info, "guard"):
+        return _guarded(app, database, target, words, tell, with_reverse=with_reverse)
+
+
+def _guarded(
+    app: App, database: str | None, target: Target, words: Sequence[str], tell: Callable[[str], None], *, with_reverse: bool
+) -> Outcome:
     folder = app.state / "guard" / f"{clock.stamp()}-{os.getpid()}"
     try:
         files.make_private_dir(folder)
@@ -86,12 +97,15 @@ def guard(
 
 
 def _run(app: App, target: Target, words: Sequence[str], tell: Callable[[str], None]) -> int:
-    """Its exit status. A program that is not there is 127, as in every shell: the backup is kept, nothing has changed."""
+    """Its exit status. Interrupted, 130: what it had changed by then is looked at all the same. Not to be started, 127."""
     url = to_url(target.info)
-    env = {**os.environ, "DATABASE_URL": url, "DIRECT_URL": url}
+    env = {**os.environ, "DATABASE_URL": url, "DIRECT_URL": url, INSIDE: target.info.dbname or ""}
     try:
         with process.start(words, env=env, stdin=None, stdout=None, cwd=app.loaded.cwd, on_stderr=tell) as child:
             return child.wait()
+    except KeyboardInterrupt:
+        tell("interrupted: the command was ended; looking at what it has changed")
+        return _INTERRUPTED
     except ToolMissing as error:
         tell(error.text)
         return 127

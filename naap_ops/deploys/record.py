@@ -10,13 +10,18 @@ from typing import Any
 
 from naap_ops import files, redact
 from naap_ops.errors import StorageError
+from naap_ops.wording import count_of
 
 
 @dataclass
 class Record:
     """``migrations``: per migration its ``name``, ``state`` afterwards, ``reverse`` and its ``losses``, ``down``, ``seconds``
-    (None where a command applied it). ``command``: its words, redacted; None: the built-in deploy. ``status``: its exit.
-    ``error``: the failure's JSON form, None when all went well. ``before``, ``after``: every migration's state.
+    (None where a command applied it), ``proved_in``. ``command``: its words, redacted; None: the built-in deploy. ``status``:
+    its exit. ``error``: the failure's JSON form, None when all went well. ``before``, ``after``: every migration's state.
+
+    ``tenants``: where tenants were asked for, per schema its ``state`` (waiting, current, applied, failed, left_out), what is
+    ``applied`` of what was ``pending``, ``seconds``, ``error``. A migration's ``state`` is then the worst in any of them,
+    its ``seconds`` are those of all; ``before`` and ``after`` are empty, ``schema`` is the first.
     """
 
     id: str
@@ -38,6 +43,7 @@ class Record:
     after: dict[str, str] = field(default_factory=dict)
     steps: list[dict[str, Any]] = field(default_factory=list)
     error: dict[str, Any] | None = None
+    tenants: list[dict[str, Any]] = field(default_factory=list)
     record: str = ""
 
     @property
@@ -63,7 +69,8 @@ class Record:
 
     def _markdown(self) -> Iterator[str]:
         yield f"# Deploy {self.id}: {self.outcome}\n"
-        yield f"- database {self.database}, schema {self.schema}"
+        where = f"{count_of(len(self.tenants), 'schema')} of tenants" if self.tenants else f"schema {self.schema}"
+        yield f"- database {self.database}, {where}"
         yield f"- {self.began} by {self.user}@{self.host}, {self.seconds:.1f} s"
         yield f"- backup before it: {self.backup or 'none'}"
         by = " ".join(self.command) if self.command else "the built-in deploy"
@@ -72,6 +79,9 @@ class Record:
         for each in self.migrations:
             yield f"- {each['name']}: {each['state']}; reverse {each['reverse']}"
             yield from (f"  - its reverse loses {loss['object']}: {loss['reason']}" for loss in each["losses"])
+        if self.tenants:
+            yield "\n## Tenants\n"
+            yield from (f"- {tenant_line(each)}" for each in self.tenants)
         for title, lines in (("Dangers", self.dangers), ("Notes", self.notes)):
             if lines:
                 yield f"\n## {title}\n"
@@ -80,3 +90,10 @@ class Record:
         yield from (f"- {each['name']}: {each['state']}, {each['seconds']:.1f} s" for each in self.steps)
         if self.error is not None:
             yield f"\n## Failure\n\n{self.error['message']}\n\n{self.error.get('hint', '')}"
+
+
+def tenant_line(entry: dict[str, Any]) -> str:
+    """What became of one tenant's schema, for people."""
+    what = f"{count_of(len(entry['applied']), 'migration')} applied" if entry["applied"] else ""
+    said = str(entry["error"]["message"]).splitlines()[0] if entry["error"] else ""
+    return f"{entry['schema']}: {entry['state'].replace('_', ' ')}" + "".join(f"; {each}" for each in (what, said) if each)

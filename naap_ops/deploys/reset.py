@@ -9,11 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from naap_ops import clock, restores
+from naap_ops import clock, exclusion, restores
 from naap_ops.deploys.ways_back import back_up, fresh
-from naap_ops.errors import CommandFailed, ConfigurationError, DatabaseMissing
+from naap_ops.errors import CommandFailed, ConfigurationError, DatabaseMissing, WorkInterrupted
+from naap_ops.exclusion import INSIDE
 from naap_ops.postgres.databases import apply_properties, exists, properties
 from naap_ops.postgres.session import connect, server_info
 from naap_ops.postgres.url import to_url
@@ -69,6 +71,8 @@ class Outcome:
 def plan(app: App, target: Target, backup: str | None) -> list[str]:
     """What would be done. Raises what would keep it from being done, as far as that is known before."""
     name = target.info.dbname or ""
+    for words in _commands(app):
+        command.present(words, _where(app))
     saved = f"backup {fresh(app, target, backup).id}" if backup else "a backup taken now (label pre_reset), read to its end"
     with connect(target.info) as connection:
         schemas, extensions = _names(connection)
@@ -83,9 +87,13 @@ def plan(app: App, target: Target, backup: str | None) -> list[str]:
 def reset(app: App, target: Target, backup: str | None, tell: Callable[[str], None]) -> Outcome:
     """Do it. Raises what a backup raises, Busy, Blocked, PrivilegeMissing, Refused; CommandFailed when sync or seed fails."""
     began = clock.monotonic()
-    saved = fresh(app, target, backup) if backup else back_up(app, target, "pre_reset")
-    previous, downtime, schemas, extensions, notes = _anew(app, target, saved.id)
-    ran = list(_run(app, target, saved.id, tell))
+    with exclusion.alone(app, target.info, "reset", needed=True):
+        saved = fresh(app, target, backup) if backup else back_up(app, target, "pre_reset")
+        previous, downtime, schemas, extensions, notes = _anew(app, target, saved.id)
+        try:
+            ran = list(_run(app, target, saved.id, tell))
+        except KeyboardInterrupt:
+            raise WorkInterrupted(reason="the database is new, and sync or seed was ended", hint=_back(saved.id)) from None
     seconds = round(clock.monotonic() - began, 3)
     return Outcome(target.info.dbname or "", saved.id, previous, schemas, extensions, seconds, round(downtime, 3), ran, notes)
 
@@ -134,19 +142,25 @@ def _commands(app: App) -> list[list[str]]:
     return [words for words in (app.loaded.settings.reset.sync, app.loaded.settings.reset.seed) if words]
 
 
-def _run(app: App, target: Target, backup: str, tell: Callable[[str], None]) -> Iterator[dict[str, object]]:
-    """Sync, then seed, in the project's folder, or where there is none in the current one."""
+def _where(app: App) -> Path:
+    """The project's folder, or where there is none the current one."""
     from naap_ops.errors import PrismaProjectNotFound
 
     try:
-        where = app.project().root
+        return app.project().root
     except (PrismaProjectNotFound, ConfigurationError):
-        where = app.loaded.cwd
+        return app.loaded.cwd
+
+
+def _run(app: App, target: Target, backup: str, tell: Callable[[str], None]) -> Iterator[dict[str, object]]:
+    """Sync, then seed, in the project's folder, or where there is none in the current one."""
+    where = _where(app)
     url = to_url(target.info)
+    env = {"DATABASE_URL": url, "DIRECT_URL": url, INSIDE: target.info.dbname or ""}
     for words in _commands(app):
         app.events.emit("reset.step", name="command", text=f"running {' '.join(words)}")
         patience = app.loaded.settings.deploy.timeout.total_seconds()
-        done = command.run(words, cwd=where, env={"DATABASE_URL": url, "DIRECT_URL": url}, timeout=patience, tell=tell)
+        done = command.run(words, cwd=where, env=env, timeout=patience, tell=tell)
         if done.status != 0 or done.late:
             raise _failure(words, done, backup)
         yield {"command": words, "seconds": done.seconds}
@@ -160,6 +174,10 @@ def _failure(words: Sequence[str], done: command.Finished, backup: str) -> Comma
         status=done.status,
         stderr="it was ended, as it took too long (deploy.timeout)" if done.late else done.tail or "(it said nothing)",
         argv=shlex.join(words),
-        hint="The database is new and perhaps half-filled. Back: `invoke restore.undo`,"
-        f" or `invoke restore --backup {backup} --swap`.",
+        hint=_back(backup),
     )
+
+
+def _back(backup: str) -> str:
+    back = f"`invoke restore.undo`, or `invoke restore --backup {backup} --swap`"
+    return f"The database is new and perhaps half-filled. Back: {back}."

@@ -32,6 +32,8 @@ class Reverse:
     down: str | None
     seconds: float
     code: int
+    schema: str
+    """In which it was proved."""
 
     def as_dict(self) -> dict[str, Any]:
         return {
@@ -41,6 +43,7 @@ class Reverse:
             "losses": list(self.losses),
             "down": self.down,
             "seconds": self.seconds,
+            "proved_in": self.schema,
         }
 
 
@@ -74,23 +77,37 @@ def fresh(app: App, target: Target, ref: str) -> Backup:
 def reverse(app: App, database: str | None, found: Preflight, allowed: Collection[str], *, check: bool) -> list[Reverse]:
     """Write and prove the reverse of everything pending; one edited by hand is proved as it is.
 
+    Of several schemas each is proved once, in the first schema of those that lack most: the scripts are the same.
     ``check``: nothing is written. ``allowed``: names that may go without. Raises ReverseRefused, ProofFailed.
     """
-    wanted = reverses.Wanted(database, found.schema, force=True, check=check)
-    there = reverses.live(app, wanted)
     by_name = {each.name: each for each in files.in_folder(found.project.migrations)}
     all_of = [by_name[name] for name in sorted(by_name, key=found.project.key)]
-    chosen = [each for each in all_of if each.name in found.pending]
+    done: dict[str, Reverse] = {}
+    for part in sorted(found.parts, key=lambda each: len(each.pending), reverse=True):
+        chosen = [by_name[name] for name in part.pending if name not in done]
+        if chosen:
+            wanted = reverses.Wanted(database, part.schema, force=True, check=check)
+            done |= {each.migration: each for each in _proved(app, wanted, chosen, all_of, allowed, len(part.pending))}
+    return [done[name] for name in found.pending]
+
+
+def _proved(
+    app: App, wanted: reverses.Wanted, chosen: list[files.Migration], all_of: list[files.Migration],
+    allowed: Collection[str], pending: int,
+) -> list[Reverse]:  # fmt: skip
+    """The reverses of ``chosen``, in one schema in which so many are ``pending``."""
+    there = reverses.live(app, wanted)
     done: list[Reverse] = []
     try:
-        for one in _each(app, wanted, chosen, all_of, there):
+        for one in _each(app, wanted, chosen, all_of, there, together=len(chosen) == pending):
             _must_do(one, allowed)
             done.append(one)
     except (ReverseRefused, ProofFailed, Refused) as error:
         left = [each.name for each in chosen[len(done) :]]
         if any(name not in allowed for name in left):
             raise _without(error, left) from error
-        done += [Reverse(name, "unproved", error.text, (), None, 0.0, error.exit_code) for name in left]
+        schema = reverses.schema_of(wanted, there)
+        done += [Reverse(name, "unproved", error.text, (), None, 0.0, error.exit_code, schema) for name in left]
     return done
 
 
@@ -101,30 +118,30 @@ def known(found: Preflight, allowed: Collection[str]) -> None:
 
 
 def _each(
-    app: App,
-    wanted: reverses.Wanted,
-    chosen: list[files.Migration],
-    all_of: list[files.Migration],
-    there: reverses.Live | None,
-) -> Iterator[Reverse]:
-    if not any(each.edited() for each in chosen):
-        yield from map(_told, reverses.several(app, wanted, chosen, all_of, there))
+    app: App, wanted: reverses.Wanted, chosen: list[files.Migration], all_of: list[files.Migration],
+    there: reverses.Live | None, *, together: bool,
+) -> Iterator[Reverse]:  # fmt: skip
+    """``together``: they are all that is pending in the schema, so that one shadow can go through them."""
+    schema = reverses.schema_of(wanted, there)
+    if together and not any(each.edited() for each in chosen):
+        for made in reverses.several(app, wanted, chosen, all_of, there):
+            yield _told(made, schema)
         return
     for each in chosen:
         if not each.edited():
-            yield _told(reverses.one(app, wanted, each, all_of, there))
+            yield _told(reverses.one(app, wanted, each, all_of, there), schema)
         elif wanted.check:
-            yield Reverse(each.name, "unproved", "edited by hand: it is proved as it is when it is deployed", (), None, 0.0, 0)
+            reason = "edited by hand: it is proved as it is when it is deployed"
+            yield Reverse(each.name, "unproved", reason, (), None, 0.0, 0, schema)
         else:
-            yield _told(reverses.prove(app, wanted, each, all_of, there))
+            yield _told(reverses.prove(app, wanted, each, all_of, there), schema)
 
 
-def _told(made: Made) -> Reverse:
+def _told(made: Made, schema: str) -> Reverse:
     facts = made.reverse
     down = str(made.down) if made.down else None
-    return Reverse(
-        made.migration.name, facts.status, facts.reason, tuple(facts.losses), down, round(facts.seconds, 3), made.exit_code
-    )
+    seconds, losses = round(facts.seconds, 3), tuple(facts.losses)
+    return Reverse(made.migration.name, facts.status, facts.reason, losses, down, seconds, made.exit_code, schema)
 
 
 def _must_do(one: Reverse, allowed: Collection[str]) -> None:

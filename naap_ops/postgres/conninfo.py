@@ -172,6 +172,11 @@ def from_keywords(words: Mapping[str, str], *, schema: str = "public", source: s
     )
 
 
+def by_variables(environ: Mapping[str, str]) -> bool:
+    """Whether PG* variables say where to connect."""
+    return any(environ.get(name) for name in _ENOUGH)
+
+
 def resolve(choice: DatabaseChoice, environ: Mapping[str, str] | None = None) -> ConnInfo:
     """The connection of a chosen database: its URL, completed from a service and PG* variables as libpq does; else those alone.
 
@@ -183,7 +188,7 @@ def resolve(choice: DatabaseChoice, environ: Mapping[str, str] | None = None) ->
     environ = os.environ if environ is None else environ
     if choice.url:
         info = parse_url(choice.url, source=choice.source)
-    elif any(environ.get(name) for name in _ENOUGH):
+    elif by_variables(environ):
         info = ConnInfo(None, None, None, None, source=choice.source)
     else:
         raise ConfigurationError(

@@ -73,6 +73,8 @@ def connect(
 ) -> Connection:
     """A session in ``dbname`` (default: the connection's own), UTF-8, without any of the server's timeouts.
 
+    What it commits is on the server's disk, even where ``synchronous_commit`` is off: procedures go on from there.
+
     Raises ServerUnreachable, AuthenticationFailed, DatabaseMissing, PrivilegeMissing (CONNECT) and ConfigurationError (TLS
     demanded and not to be had, words libpq does not know).
     """
@@ -141,13 +143,17 @@ def _words(info: ConnInfo, **overrides: str) -> str:
     return make_conninfo("", **{"connect_timeout": CONNECT_SECONDS, **info.kwargs(**overrides)})
 
 
+# Stronger settings than `on` stay.
+_DURABLE = "SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'"
+
+
 def _lift_timeouts(connection: Connection) -> None:
     names = ["statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout", "idle_session_timeout"]
     if connection.info.server_version >= _TRANSACTION_TIMEOUT_SINCE:
         names.append("transaction_timeout")
     for _ in range(_LIFT_ATTEMPTS):  # a statement_timeout of few ms can hit this very statement
         with contextlib.suppress(psycopg.errors.QueryCanceled):
-            connection.execute("; ".join(f"SET {name} = 0" for name in names).encode())
+            connection.execute("; ".join([*(f"SET {name} = 0" for name in names), _DURABLE]).encode())
             return
     raise ConfigurationError(
         detail=f"the statement_timeout of user {connection.info.user} is so short that it cannot even be lifted",

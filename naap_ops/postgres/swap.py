@@ -322,7 +322,7 @@ def _blocked(names: _Names, seen: Sequence[Session], error: psycopg.Error) -> Bl
 
 def _explained(names: _Names, error: psycopg.Error, info: ConnInfo) -> OpsError:
     message = error.diag.message_primary or str(error)
-    if error.sqlstate is None:
+    if error.sqlstate is None or isinstance(error, server.AdminShutdown | server.CrashShutdown):
         return ServerUnreachable(address=info.address, reason=message)
     if isinstance(error, server.DuplicateDatabase):
         return Refused(reason=f"{message}; it was made meanwhile")

@@ -54,8 +54,8 @@ def unapplied(folders: Sequence[Migration], books: Books) -> list[Migration]:
     return [each for each in folders if books.state(each.name) in (State.ABSENT, State.ROLLED_BACK)]
 
 
-def look(connection: Connection, project: Project, schema: str) -> Pending:
-    """Every check of ``migrate deploy``; nothing is written.
+def look(connection: Connection, project: Project, schema: str, folders: Sequence[Migration] | None = None) -> Pending:
+    """Every check of ``migrate deploy``; nothing is written. ``folders``: what :func:`migrations` gave, read now without it.
 
     Raises MigrateMisconfigured (P3015, P3019), MigrateRefused (P3005), FailedBefore (P3009), PrismaUnsupported.
     """
@@ -71,7 +71,7 @@ def look(connection: Connection, project: Project, schema: str) -> Pending:
         )
     books = tracking.read(connection, schema)
     refuse_failed(books)
-    found = unapplied(project.in_order(migrations(project.migrations)), books)
+    found = unapplied(project.in_order(migrations(project.migrations) if folders is None else folders), books)
     for each in found:
         _readable(each)
     return Pending(tuple(found), creates_table=not there)
@@ -179,7 +179,7 @@ def deploy(
             attempts.create(connection, schema)
         done: list[Applied] = []
         for each in found.migrations:
-            events.emit("deploy.step", name="apply", text=f"applying {each.name}")
+            events.emit("deploy.step", name="apply", text=f"applying {each.name} in {schema}")
             began = clock.monotonic()
             try:
                 _apply(connection, schema, each, session)

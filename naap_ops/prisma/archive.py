@@ -58,7 +58,7 @@ class Entry:
             text = json.dumps(record, indent=1, ensure_ascii=False)
             files.write_durably(self.path / RECORD, (text + "\n").encode())
         except OSError as error:
-            raise StorageError(url=self.path, reason=error.strerror or error) from None
+            raise files.failure(self.path, error, "The archive (setting prisma.archive) must be writable.") from None
         return entry
 
     def keep(self, rows: Mapping[str, list[dict[str, Any]]]) -> Entry:
@@ -84,11 +84,9 @@ class Entry:
             files.fsync_path(source.parent)
             files.fsync_path(self.path)
         except OSError as error:
-            raise StorageError(
-                url=source,
-                reason=f"it cannot be moved to {self.folder}: {error.strerror or error}",
-                hint="The folder must be writable, and the archive (prisma.archive) on the same file system.",
-            ) from None
+            where = f"it cannot be moved to {self.folder}: {error.strerror or error}"
+            hint = "The folder must be writable, and the archive (prisma.archive) on the same file system."
+            raise files.failure(source, OSError(error.errno, where), hint) from None
 
     def give_back(self, source: Path) -> None:
         """The reverse of :meth:`take`; nothing where the folder is in its place. Raises StorageError."""

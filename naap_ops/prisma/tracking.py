@@ -13,8 +13,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, LiteralString
 
+from naap_ops.config.patterns import KEPT
 from naap_ops.errors import Blocked, PrismaUnsupported, PrivilegeMissing
 
 if TYPE_CHECKING:
@@ -26,7 +28,8 @@ TABLE = "_prisma_migrations"
 
 _WHERE: LiteralString = """
 select n.nspname from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
-where c.relname = %s and c.relkind = 'r' and (select count(*) from pg_catalog.pg_attribute a where a.attrelid = c.oid
+where c.relname = %s and c.relkind = 'r' and n.nspname !~ %s
+  and (select count(*) from pg_catalog.pg_attribute a where a.attrelid = c.oid
   and a.attname in ('migration_name', 'checksum', 'started_at', 'finished_at', 'rolled_back_at')) = 5
 order by n.nspname
 """
@@ -72,11 +75,18 @@ class Books:
     schema: str
     rows: tuple[Row, ...]
 
+    @cached_property
+    def _by_name(self) -> dict[str, list[Row]]:
+        found: dict[str, list[Row]] = {}
+        for row in self.rows:
+            found.setdefault(row.name, []).append(row)
+        return found
+
     def of(self, name: str) -> list[Row]:
-        return [row for row in self.rows if row.name == name]
+        return list(self._by_name.get(name, ()))
 
     def names(self) -> list[str]:
-        return list(dict.fromkeys(row.name for row in self.rows))
+        return list(self._by_name)
 
     def state(self, name: str) -> State:
         rows = self.of(name)
@@ -99,8 +109,8 @@ class Books:
 
 
 def schemas(connection: Connection) -> list[str]:
-    """The schemas that hold a tracking table."""
-    return [schema for (schema,) in connection.execute(_WHERE, [TABLE]).fetchall()]
+    """The schemas that hold a tracking table. One that a restore has kept is no longer Prisma's."""
+    return [schema for (schema,) in connection.execute(_WHERE, [TABLE, KEPT]).fetchall()]
 
 
 def is_contract(connection: Connection) -> bool:

@@ -223,18 +223,24 @@ def _books(connection: Connection, place: Place, request: Request, found: Plan, 
     name = found.migration
     tables = [schema for schema, books in found.books.items() if books.rows or _has_table(connection, schema)]
     deleted: dict[str, int] = {}
-    with connection.transaction():
-        rows = {schema: tracking.lock_rows(connection, schema, name, int(place.lock_seconds * 1000)) for schema in tables}
-        entry = entry.keep(rows)
-        advisory.still_held(connection)
-        if found.folder is not None:
-            entry.take(found.source)
-        for schema in tables:
-            if request.hold:
-                _hold(connection, schema, found, entry)
-            else:
-                deleted[schema] = tracking.delete(connection, schema, name)
-                _all_kept(schema, deleted[schema], len(rows[schema]))
+    try:
+        with connection.transaction():
+            milliseconds = int(place.lock_seconds * 1000)
+            rows = {schema: tracking.lock_rows(connection, schema, name, milliseconds) for schema in tables}
+            entry = entry.keep(rows)
+            advisory.still_held(connection)
+            if found.folder is not None:
+                entry.take(found.source)
+            for schema in tables:
+                if request.hold:
+                    _hold(connection, schema, found, entry)
+                else:
+                    deleted[schema] = tracking.delete(connection, schema, name)
+                    _all_kept(schema, deleted[schema], len(rows[schema]))
+    except BaseException:
+        if found.folder is not None and not connection.broken:  # else nobody knows yet whether it was committed
+            entry.give_back(found.source)
+        raise
     return deleted, entry
 
 

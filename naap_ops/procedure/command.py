@@ -6,12 +6,14 @@ What it prints goes to our standard error: standard output is for results.
 from __future__ import annotations
 
 import os
+import shutil
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from naap_ops import clock, process
+from naap_ops.errors import ProgramMissing
 
 # A daemon that it leaves behind keeps its standard output: that must be the pipe which is read until the command's own end.
 _TO_STDERR = ("/bin/sh", "-c", 'exec "$@" 1>&2', "sh")
@@ -47,3 +49,11 @@ def run(argv: Sequence[str], *, cwd: Path, env: Mapping[str, str], timeout: floa
         finally:
             timer.cancel()
     return Finished(status, round(clock.monotonic() - began, 3), child.stderr_tail, late.is_set())
+
+
+def present(argv: Sequence[str], root: Path) -> None:
+    """Raise ProgramMissing where the command's program is not there."""
+    program = argv[0]
+    found = shutil.which(str(root / program)) if "/" in program else shutil.which(program)
+    if found is None:
+        raise ProgramMissing(program=program, where=root if "/" in program else "PATH")

@@ -22,7 +22,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from naap_ops import clock, files, redact
-from naap_ops.errors import ProcedureMissing, ProcedureUnfinished, StorageError
+from naap_ops.errors import OpsError, ProcedureMissing, ProcedureUnfinished
 from naap_ops.lock import FileLock
 
 SUFFIX = ".jsonl"
@@ -41,14 +41,18 @@ class Journal:
 
     @classmethod
     def begin(cls, folder: Path, procedure: str, request: Mapping[str, Any]) -> Self:
-        """A new one. ``request`` is what a resumed run needs to know, ready for JSON. Raises StorageError, Busy."""
+        """A new one. ``request`` is what a resumed run needs to know, ready for JSON. Raises StorageError, NoSpace, Busy."""
         try:
             files.make_private_dir(folder)
         except OSError as error:
             raise _failed(folder, error) from None
         journal = cls(folder / f"{clock.stamp()}-{procedure}-{secrets.token_hex(2)}{SUFFIX}")
         journal._hold(procedure)
-        journal.note("begin", procedure=procedure, request=dict(request), **_who())
+        try:
+            journal.note("begin", procedure=procedure, request=dict(request), **_who())
+        except OpsError:
+            journal._withdrawn()
+            raise
         return journal
 
     @classmethod
@@ -72,6 +76,13 @@ class Journal:
             raise _failed(self.path, error) from None
         self._lock = lock
 
+    def _withdrawn(self) -> None:
+        """Nothing of one whose beginning could not be written down."""
+        with suppress(OSError):
+            self.path.unlink(missing_ok=True)
+            self.path.with_suffix(".lock").unlink(missing_ok=True)
+        self.close()
+
     def close(self) -> None:
         """Let go. The lock file of one that has ended is removed."""
         if self._lock is None:
@@ -91,7 +102,7 @@ class Journal:
     # --- writing ------------------------------------------------------------------------------------------------------
 
     def note(self, event: str, **facts: Any) -> None:
-        """Add a line, durably. Raises StorageError."""
+        """Add a line, durably. Raises StorageError, NoSpace."""
         line = {"at": clock.iso(), "event": event, **facts}
         text = redact.text(json.dumps(line, ensure_ascii=False, default=str))
         try:
@@ -100,7 +111,7 @@ class Journal:
             try:
                 size = os.fstat(fd).st_size
                 begun = size and os.pread(fd, 1, size - 1) != b"\n"  # the last line was cut short
-                os.write(fd, f"{chr(10) if begun else ''}{text}\n".encode())
+                files.write_all(fd, f"{chr(10) if begun else ''}{text}\n".encode())
                 os.fsync(fd)
             finally:
                 os.close(fd)
@@ -198,9 +209,6 @@ def _who() -> dict[str, Any]:
     return {"user": user, "host": socket.gethostname(), "pid": os.getpid()}
 
 
-def _failed(path: Path, error: OSError) -> StorageError:
-    return StorageError(
-        url=path,
-        reason=error.strerror or error,
-        hint="A procedure writes down what it does before it does it: the folder of the setting `state` must be writable.",
-    )
+def _failed(path: Path, error: OSError) -> OpsError:
+    hint = "A procedure writes down what it does before it does it: the folder of the setting `state` must be writable."
+    return files.failure(path, error, hint)

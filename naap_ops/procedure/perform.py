@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from naap_ops import clock
@@ -14,11 +15,17 @@ if TYPE_CHECKING:
     from naap_ops.events import Events
 
 
-def perform(journal: Journal, steps: Sequence[Step], events: Events, *, end: bool = True) -> None:
+def _nothing() -> None:
+    """What most have to do before a step."""
+
+
+def perform(
+    journal: Journal, steps: Sequence[Step], events: Events, *, end: bool = True, before: Callable[[], None] = _nothing
+) -> None:
     """Every step that is not done, in order; ``end``: they are the last. What a step raises ends it, the journal says where.
 
-    Where nothing has been changed yet, the procedure has failed for good and needs neither resume nor abort. Raises Refused
-    when its undoing was begun.
+    ``before`` each step is called, as a part of it. Where nothing has been changed yet, the procedure has failed for good and
+    needs neither resume nor abort. Raises Refused when its undoing was begun.
     """
     if journal.aborting:
         raise Refused(reason=f"{journal.id} is being undone", hint="Finish that: --abort again.")
@@ -27,27 +34,29 @@ def perform(journal: Journal, steps: Sequence[Step], events: Events, *, end: boo
             if journal.state(step.name) not in (None, DONE):
                 journal.note("step", name=step.name, state=DONE, found=True)
             continue
-        _one(journal, step, steps, at, events)
+        _one(journal, step, steps, at, events, before)
     if end:
         journal.end(DONE)
 
 
-def _one(journal: Journal, step: Step, steps: Sequence[Step], at: int, events: Events) -> None:
+def _one(journal: Journal, step: Step, steps: Sequence[Step], at: int, events: Events, before: Callable[[], None]) -> None:
     journal.note("step", name=step.name, state="begun")
     events.emit(f"{journal.procedure}.step", name=step.name, text=step.text)
     began = clock.monotonic()
     try:
+        before()
         facts = step.run()
     except OpsError as error:
-        journal.note("step", name=step.name, state=FAILED, seconds=_since(began), error=error.text)
-        if (
-            not step.halfway()
-            and not any(each.changes and each.done() for each in steps[:at])
-            and _nothing_else(journal, steps)
-        ):
-            journal.end(FAILED, error=error.text)
+        with suppress(OpsError):  # a full disk, a server that is gone: what went wrong first is what people must hear
+            _failed(journal, step, steps, at, error, _since(began))
         raise
     journal.note("step", name=step.name, state=DONE, seconds=_since(began), facts=facts or {})
+
+
+def _failed(journal: Journal, step: Step, steps: Sequence[Step], at: int, error: OpsError, seconds: float) -> None:
+    journal.note("step", name=step.name, state=FAILED, seconds=seconds, error=error.text)
+    if not step.halfway() and not any(each.changes and each.done() for each in steps[:at]) and _nothing_else(journal, steps):
+        journal.end(FAILED, error=error.text)
 
 
 def _nothing_else(journal: Journal, steps: Sequence[Step]) -> bool:

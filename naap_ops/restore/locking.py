@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import socket
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from typing import TYPE_CHECKING, LiteralString
@@ -16,7 +17,8 @@ import psycopg
 import psycopg.errors
 
 from naap_ops import clock
-from naap_ops.errors import Busy
+from naap_ops.errors import AuthenticationFailed, Busy, DatabaseMissing, PrivilegeMissing
+from naap_ops.restore.failures import server_errors
 
 if TYPE_CHECKING:
     from naap_ops.postgres.conninfo import ConnInfo
@@ -27,6 +29,8 @@ _PROCEDURE: LiteralString = "hashtextextended('naap_ops procedure ' || %s, 0)"
 _MAKING: LiteralString = "hashtextextended('naap_ops aside', 0)"
 
 MAKING_SECONDS = 60  # it takes as long as CREATE DATABASE or DROP DATABASE, whose checkpoint can take a while
+PASSING_SECONDS = 2.0  # whoever was killed: until the server has noticed
+_LOOK_SECONDS = 0.1
 _ATTEMPTS = 3  # when whoever held the lock has gone between two looks
 
 _HOLDER: LiteralString = """
@@ -38,9 +42,9 @@ where l.locktype = 'advisory' and l.granted and l.objsubid = 1
 """
 
 
-def application_name() -> str:
+def application_name(what: str = "restore") -> str:
     """``naap_ops restore 4711@host``, cut to what PostgreSQL keeps (63 bytes)."""
-    return f"naap_ops restore {os.getpid()}@{socket.gethostname()}"[:63]
+    return f"naap_ops {what} {os.getpid()}@{socket.gethostname()}"[:63]
 
 
 @contextmanager
@@ -58,19 +62,69 @@ def target_lock(info: ConnInfo, target: str) -> Iterator[Connection]:
                 session.execute(f"select pg_advisory_unlock({_TARGET})", [target])
 
 
+class ProcedureLock:
+    """Held by a session of its own. Without a database that this user may hold it in (``needed`` False) it is none."""
+
+    def __init__(self, info: ConnInfo, target: str, what: str, *, needed: bool) -> None:
+        self._info, self._target, self._what, self._needed = info, target, what, needed
+        self._session: Connection | None = None
+
+    def take(self) -> None:
+        """Raises Busy, naming the holder. Whoever was killed a moment ago is waited for: the server ends its session soon."""
+        from naap_ops.postgres.session import maintenance
+
+        try:
+            self._session = maintenance(self._info, avoid=(self._target,), application_name=application_name(self._what))
+        except (PrivilegeMissing, AuthenticationFailed, DatabaseMissing):
+            if self._needed:
+                raise
+            return
+        with server_errors(self._info, "asking who else is at work"):
+            self._wait(self._session)
+
+    def _wait(self, session: Connection) -> None:
+        deadline = clock.monotonic() + PASSING_SECONDS
+        while True:
+            try:
+                _acquire(session, self._target, _PROCEDURE, "a procedure")
+            except Busy:
+                if clock.monotonic() >= deadline:
+                    session.close()
+                    raise
+                time.sleep(_LOOK_SECONDS)
+            else:
+                return
+
+    def keep(self) -> None:
+        """Take it again where its session was lost, with a server that was started anew. Raises as :meth:`take`."""
+        if self._session is None:
+            return
+        try:
+            self._session.execute("select 1")
+        except psycopg.OperationalError:
+            self._session.close()
+            self.take()
+
+    def release(self) -> None:
+        """Give it back; with its session, if that is lost."""
+        if self._session is None:
+            return
+        with closing(self._session) as session, suppress(psycopg.Error):
+            session.execute(f"select pg_advisory_unlock({_PROCEDURE})", [self._target])
+
+
 @contextmanager
-def procedure_lock(info: ConnInfo, target: str, what: str) -> Iterator[None]:
-    """Held for the whole of a procedure of several restores' steps, each of which takes the lock above. Raises Busy.
+def procedure_lock(info: ConnInfo, target: str, what: str, *, needed: bool = True) -> Iterator[ProcedureLock]:
+    """Held for the whole of a procedure, ``what`` to others; of its steps each restore takes the lock above. Raises Busy.
 
-    ``what`` is for the message. Should the session be lost (a server that starts anew), the procedure goes on without it.
+    ``needed`` False: a user who may connect to no other database than this one does without. Such a user restores nothing.
     """
-    from naap_ops.postgres.session import maintenance
-
-    with closing(maintenance(info, avoid=(target,), application_name=application_name())) as session:
-        _acquire(session, target, _PROCEDURE, what)
-        yield
-        with suppress(psycopg.Error):
-            session.execute(f"select pg_advisory_unlock({_PROCEDURE})", [target])
+    lock = ProcedureLock(info, target, what, needed=needed)
+    lock.take()
+    try:
+        yield lock
+    finally:
+        lock.release()
 
 
 def _acquire(session: Connection, target: str, key: LiteralString = _TARGET, what: str = "a restore") -> None:
@@ -81,7 +135,7 @@ def _acquire(session: Connection, target: str, key: LiteralString = _TARGET, wha
         holder = _holder(session, key, [target])
         if holder is not None:
             break
-    raise Busy(what=f"{what} of {target!r}", holder=holder or "it has just ended")
+    raise Busy(what=f"{what} {'of' if what == 'a restore' else 'on'} {target!r}", holder=holder or "it has just ended")
 
 
 @contextmanager

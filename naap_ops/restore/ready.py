@@ -21,6 +21,7 @@ from naap_ops.restore.failures import server_errors
 from naap_ops.restore.locking import target_lock
 from naap_ops.restore.marks import Mark
 from naap_ops.restore.publishing import publish
+from naap_ops.restore.source import not_as_promised
 
 if TYPE_CHECKING:
     from naap_ops.events import Events
@@ -80,6 +81,8 @@ def load(
     with server_errors(info, "restoring"), source, whole.prepared(source, info, target, options, replaces=True) as room:
         beside, tables, rows, notes = whole.load_aside(source, room, events)
         try:
+            if missing := source.lacking(info.with_dbname(beside)):
+                raise not_as_promised(source, [f"not in the loaded database: {each}" for each in missing])
             if settle is not None:
                 with closing(connect(info, dbname=beside)) as connection:
                     settle(connection)

@@ -50,6 +50,9 @@ class Source(Protocol):
     def tables(self, connection: Connection) -> Sequence[TableFact]:
         """The tables whose rows must be there, as many as they say."""
 
+    def lacking(self, info: ConnInfo) -> list[str]:
+        """What it promises and the database that was filled from it does not have, as far as that can be known."""
+
     def proven(self) -> None:
         """Return when everything that was read is known to be undamaged. Raises BackupDamaged."""
 
@@ -135,6 +138,15 @@ class BackupSource:
 
     def tables(self, connection: Connection) -> Sequence[TableFact]:  # noqa: ARG002
         return [table for table in self.manifest.tables if table.rows is not None]
+
+    def lacking(self, info: ConnInfo) -> list[str]:
+        """Raises CommandFailed. Of a plain script, or from a server of another major, nothing is known."""
+        from naap_ops.restore import promised
+
+        same = int(self.manifest.server["version_num"]) // 10000 == self._tools.major
+        if self.manifest.format == "plain" or self.manifest.structure is not None or not same:
+            return []
+        return promised.lacking(self._folder / self.manifest.archive, self._tools, info)
 
     def proven(self) -> None:
         self._check.passed()

@@ -10,6 +10,7 @@ transaction.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final
@@ -26,6 +27,7 @@ TRANSACTION: Final = "-- naap: transaction"
 _MARK: Final = "-- naap: down"
 _QUOTED_LINES: Final = 12
 LOCK_TIMEOUT: Final = "10s"
+_SEARCH_PATH: Final = re.compile(r'^SET (?:LOCAL )?search_path = "((?:[^"]|"")*)";$', re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -215,6 +217,12 @@ def segments(text: str) -> list[Segment]:
 
 def _says_something(sql: str) -> bool:
     return any(line.strip() and not line.lstrip().startswith("--") for line in sql.splitlines())
+
+
+def schema_of(text: str) -> str | None:
+    """The schema that unqualified names meant when it was written; None in one that has nothing to run."""
+    found = _SEARCH_PATH.search(text)
+    return found[1].replace('""', '"') if found else None
 
 
 def status_of(text: str) -> tuple[str, str] | None:

@@ -74,6 +74,29 @@ def replay(connection: Connection, script: Script, before: Catalog, *, steps: bo
     return Replay(tuple(runner.steps), runner.catalog, time.monotonic() - began)
 
 
+def states(connection: Connection, script: Script, before: Catalog) -> tuple[list[Catalog], ForwardFailed | None]:
+    """Run the script as far as it runs: the catalog before it and after each of its statements, and what stopped it, if it
+    was stopped."""
+    runner, failure = _Runner(connection, script, before, True, True), None
+    found = [before]
+    for segment in script.segments:
+        start, known = runner.catalog, len(runner.steps)
+        try:
+            runner.run(segment.statements, transactional=segment.transactional)
+        except ForwardFailed as error:
+            failure = error
+        after = iter(runner.steps[known:])
+        for statement in segment.statements:
+            step = next(after, None) if statement.control is None else None
+            if statement.control is None and step is None:
+                return found, failure  # the one that failed
+            undone = statement.control == "rollback"
+            found.append(step.after if step is not None else start if undone else found[-1])
+        if failure is not None:
+            return found, failure
+    return found, None
+
+
 class _Runner:
     def __init__(self, connection: Connection, script: Script, before: Catalog, steps: bool, look: bool) -> None:
         self.connection, self.script, self.catalog = connection, script, before

@@ -7,8 +7,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Final
 
-from naap_ops.errors import ConfigurationError, StorageError
-from naap_ops.files import write_durably
+from naap_ops.errors import ConfigurationError
+from naap_ops.files import failure, write_durably
 from naap_ops.postgres.catalog.model import Catalog, Kind
 from naap_ops.postgres.catalog.snapshot import KINDS
 
@@ -18,7 +18,7 @@ _ANEW: Final = "Save it anew with `invoke reverse.catalog`."
 
 
 def write(catalog: Catalog, path: Path) -> None:
-    """Save a catalog. Raises StorageError."""
+    """Save a catalog. Raises StorageError, NoSpace."""
     kinds = {name: _sorted(kind, catalog.rows[name].values()) for name, kind in KINDS.items()}
     fields = {name: _fields(catalog, name) for name in kinds}
     content = {"format": FORMAT, "version": VERSION, "major": catalog.major, "schema": catalog.schema, "user": catalog.user}
@@ -26,7 +26,7 @@ def write(catalog: Catalog, path: Path) -> None:
     try:
         write_durably(path, text.encode() + b"\n")
     except OSError as error:
-        raise StorageError(url=path, reason=error.strerror, hint="Is the folder there and writable?") from None
+        raise failure(path, error, "Is the folder there and writable?") from None
 
 
 def read(path: Path) -> Catalog:

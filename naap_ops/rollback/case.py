@@ -22,6 +22,7 @@ from naap_ops.prisma.migrations import migrations
 from naap_ops.prisma.reference import resolve
 from naap_ops.prisma.tracking import Books, State
 from naap_ops.prisma.worktree import Worktree
+from naap_ops.restore.failures import server_errors
 from naap_ops.rollback import since
 
 if TYPE_CHECKING:
@@ -89,7 +90,7 @@ def decide(app: App, database: str | None, asked: Asked, *, services: bool, main
     project, info = app.project(), app.info(database)
     archive.checked(app.archive, project.migrations)
     folders = {each.name: each for each in migrations(project.migrations)}
-    with closing(connect(info, application_name="naap_ops emergency plan")) as connection:
+    with server_errors(info, "planning"), closing(connect(info, application_name="naap_ops emergency plan")) as connection:
         name = connection.info.dbname
         tracking.refuse_contract(connection)
         every = {schema: tracking.read(connection, schema) for schema in tracking.schemas(connection)}
@@ -105,7 +106,7 @@ def decide(app: App, database: str | None, asked: Asked, *, services: bool, main
         if held:
             _can_hold(backup, schemas)
         lost = since.as_json(since.written_since(connection, backup.sound, seconds=_COUNT_SECONDS))
-        notes = [*_notes(connection, names, every, backup), *project.notes]
+        notes = [*app.remarks(database), *_notes(connection, names, every, backup), *project.notes]
     there = [each for each in names if each in folders]
     tree = Worktree.of(project.migrations) if project.migrations.is_dir() else None
     checksums = {each: found for each in names if (found := _checksum(each, folders, every)) is not None}

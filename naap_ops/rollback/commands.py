@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import shlex
-import shutil
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -16,8 +15,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from naap_ops import clock, process, redact
-from naap_ops.errors import CommandFailed, ProgramMissing
+from naap_ops.errors import CommandFailed
+from naap_ops.exclusion import INSIDE
 from naap_ops.postgres.url import to_url
+from naap_ops.procedure.command import present
 
 if TYPE_CHECKING:
     from naap_ops.postgres.conninfo import ConnInfo
@@ -61,7 +62,7 @@ class Surroundings:
             late.set()
             child.stop()
 
-        environment = {**os.environ, "DATABASE_URL": url, "DIRECT_URL": url}
+        environment = {**os.environ, "DATABASE_URL": url, "DIRECT_URL": url, INSIDE: self.info.dbname or ""}
         with process.start([*_TO_STDERR, *argv], env=environment, cwd=self.root, on_stderr=self.operator.tell) as child:
             timer = threading.Timer(timeout, end)
             timer.start()
@@ -85,11 +86,3 @@ def _failure(argv: Sequence[str], status: int, said: str, timeout: float | None)
         stderr=said or "(it said nothing)",
         hint=hint,
     )
-
-
-def present(argv: Sequence[str], root: Path) -> None:
-    """Raise ProgramMissing where the command's program is not there."""
-    program = argv[0]
-    found = shutil.which(str(root / program)) if "/" in program else shutil.which(program)
-    if found is None:
-        raise ProgramMissing(program=program, where=root if "/" in program else "PATH")

@@ -12,24 +12,25 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from naap_ops import clock, resources
+from naap_ops import clock, exclusion, resources
 from naap_ops.app import App
-from naap_ops.errors import Interrupted, OpsError, OutOfStep, ProcedureInterrupted, ProcedureUnfinished, Refused
-from naap_ops.postgres.session import connect, maintenance, server_info
+from naap_ops.errors import Interrupted, OpsError, OutOfStep, ProcedureInterrupted, Refused
+from naap_ops.postgres.session import maintenance, server_info
 from naap_ops.postgres.tools import find_tools
 from naap_ops.prisma.untrack import reminders
-from naap_ops.procedure import journal as journals
 from naap_ops.procedure.journal import Journal
 from naap_ops.procedure.perform import abort as undo_steps
 from naap_ops.procedure.perform import perform
 from naap_ops.procedure.step import Step
-from naap_ops.restore.locking import procedure_lock
+from naap_ops.restore.failures import server_errors
+from naap_ops.restore.locking import ProcedureLock, procedure_lock
 from naap_ops.rollback import incident, restoring
 from naap_ops.rollback.case import Case, decide
+from naap_ops.rollback.checking import Check
 from naap_ops.rollback.commands import Operator, Surroundings
 from naap_ops.rollback.incident import Outcome
 from naap_ops.rollback.maintenance import MaintenanceOff, MaintenanceOn
-from naap_ops.rollback.restoring import Check, Scene
+from naap_ops.rollback.scene import Scene
 from naap_ops.rollback.services import StartServices, StopServices
 from naap_ops.wording import count_of
 
@@ -39,7 +40,6 @@ if TYPE_CHECKING:
     from naap_ops.rollback.plan import Asked
 
 NAME: Final = "emergency"
-WHAT: Final = "a rollback by restore"
 
 
 @dataclass(frozen=True)
@@ -58,9 +58,8 @@ def plan(
 
     Raises Busy; ProcedureUnfinished; what :func:`naap_ops.rollback.case.decide` and the check raise.
     """
-    info = _info(app, database)
-    with procedure_lock(info, info.dbname or "", WHAT):  # one that is running is no unfinished one
-        refuse_unfinished(app, info)
+    info = exclusion.named(app, database)
+    exclusion.look(app, database, NAME)  # one that is running is no unfinished one
     case = decide(app, database, asked, services=services, maintenance_first=maintenance_first)
     journal = Journal(_folder(app) / "planned")  # never written
     scene = _scene(app, case, info, journal, operator)
@@ -86,29 +85,28 @@ def restore_back(
     ``seen`` was shown and confirmed: it must still be what a new look gives. Raises Busy, ProcedureUnfinished, OutOfStep; what
     :func:`plan` and the steps raise; ProcedureInterrupted.
     """
-    info = _info(app, database)
-    with procedure_lock(info, info.dbname or "", WHAT):
-        refuse_unfinished(app, info)
+    info = exclusion.named(app, database)
+    with exclusion.alone(app, info, NAME, needed=True) as lock:
         case = decide(app, database, asked, services=services, maintenance_first=maintenance_first)
         if seen is not None and (case.schemas, case.backup, case.folders) != (seen.schemas, seen.backup, seen.folders):
             raise OutOfStep(reason="the books or the backups have changed since the plan was shown: nothing was done")
         _refuse_nobody(app, case, operator)
         with Journal.begin(_folder(app), NAME, case.as_dict()) as journal:
             scene = _scene(app, case, info, journal, operator)
-            return _carried_out(scene, lambda steps: perform(journal, steps, app.events))
+            return _carried_out(scene, lambda steps: perform(journal, steps, app.events, before=lock.keep))
 
 
 def resume(app: App, database: str | None, ref: str | None, operator: Operator) -> Outcome:
     """Go on with the unfinished one (``ref``: its id). Raises ProcedureMissing and what :func:`restore_back` raises."""
-    with _reopened(app, database, ref, operator) as scene:
+    with _reopened(app, database, ref, operator) as (scene, lock):
         journal = scene.around.journal
         journal.note("resume")
-        return _carried_out(scene, lambda steps: perform(journal, steps, app.events))
+        return _carried_out(scene, lambda steps: perform(journal, steps, app.events, before=lock.keep))
 
 
 def abort(app: App, database: str | None, ref: str | None, operator: Operator) -> Outcome:
     """Undo the unfinished one: everything is as before. A database that was live meanwhile is kept."""
-    with _reopened(app, database, ref, operator) as scene:
+    with _reopened(app, database, ref, operator) as (scene, _):
         journal = scene.around.journal
         return _carried_out(scene, lambda steps: undo_steps(journal, steps, app.events))
 
@@ -119,21 +117,6 @@ def open_case(app: App, database: str | None, ref: str | None) -> tuple[Case, li
         begin = journal.events[0]
         lines = [f"{journal.id}, begun {begin['at']} by {begin['user']}@{begin['host']}"]
         return Case(**journal.request), [*lines, *(f"{each['name']}: {each['state']}" for each in journal.steps())]
-
-
-def unfinished(app: App, info: ConnInfo) -> list[str]:
-    """Ids of those that were begun for this database and have not ended."""
-    return [
-        each.id
-        for each in journals.unfinished(_folder(app), NAME)
-        if (each.request.get("database"), each.request.get("address")) == (info.dbname, info.address)
-    ]
-
-
-def refuse_unfinished(app: App, info: ConnInfo) -> None:
-    """Raise ProcedureUnfinished where one must be ended first."""
-    if open_ones := unfinished(app, info):
-        raise ProcedureUnfinished(procedure=NAME, ids=", ".join(open_ones))
 
 
 def runbook(app: App, planned: Plan) -> str:
@@ -169,35 +152,26 @@ def _folder(app: App) -> Path:
     return app.state / "journal"
 
 
-def _info(app: App, database: str | None) -> ConnInfo:
-    """With the database's name, which the environment may leave to the server."""
-    info = app.info(database)
-    if info.dbname:
-        return info
-    with closing(connect(info)) as connection:
-        return info.with_dbname(connection.info.dbname)
-
-
 def _only(app: App, database: str | None) -> str | None:
     """The unfinished one of this database, where there is one; None leaves the choice to the journals."""
     try:
         info = app.info(database)
     except OpsError:  # several databases and none named: the journal knows which
         return None
-    found = unfinished(app, info)
+    found = exclusion.unfinished(app, info, NAME)
     return found[0] if len(found) == 1 else None
 
 
 @contextmanager
-def _reopened(app: App, database: str | None, ref: str | None, operator: Operator) -> Iterator[Scene]:
+def _reopened(app: App, database: str | None, ref: str | None, operator: Operator) -> Iterator[tuple[Scene, ProcedureLock]]:
     """Never by the live database, which may refuse connections."""
     with Journal.resume(_folder(app), NAME, ref or _only(app, database)) as journal:
         selection = database if database is not None else journal.request.get("selection")
         info = app.info(selection)
         case = Case.of(journal.request, info)
         info = info.with_dbname(case.database)
-        with procedure_lock(info, case.database, WHAT):
-            yield _scene(app, case, info, journal, operator)
+        with procedure_lock(info, case.database, NAME) as lock:
+            yield _scene(app, case, info, journal, operator), lock
 
 
 def _scene(app: App, case: Case, info: ConnInfo, journal: Journal, operator: Operator) -> Scene:
@@ -237,7 +211,8 @@ def _carried_out(scene: Scene, work: Callable[[Sequence[Step]], None]) -> Outcom
     """The record is written whatever comes of it."""
     journal, events = scene.around.journal, scene.app.events
     try:
-        work(_steps(scene))
+        with server_errors(scene.around.info, "going back"):
+            work(_steps(scene))
     except (KeyboardInterrupt, Interrupted):
         _concluded(scene)
         states = journal.steps()

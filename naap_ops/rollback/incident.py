@@ -6,6 +6,7 @@ It is written however the procedure ended, from the journal, and written anew by
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -30,8 +31,9 @@ UNFINISHED: Final = "unfinished"
 class Outcome:
     """What was done. ``downtime_seconds`` without the time of the operator's own commands; ``lost`` rows by table.
 
-    ``outcome``: done, failed (nothing of it is left), aborted, unfinished. ``previous`` the old database's name now, ``undone``
-    that of the one that was live until an abort.
+    ``outcome``: done, failed (nothing of it is left), aborted, unfinished. ``differences``: objects that are not as they were
+    loaded; ``again``: migrations that were deployed again meanwhile. ``previous`` the old database's name now, ``undone`` that
+    of the one that was live until an abort.
     """
 
     migration: str
@@ -51,6 +53,8 @@ class Outcome:
     previous: str | None
     undone: str | None
     status: str
+    differences: list[str]
+    again: list[str]
     record: str
     journal: str
     steps: list[dict[str, Any]]
@@ -84,7 +88,9 @@ def concluded(journal: Journal, case: Case, folder: Path, reminders: Sequence[st
         archive=[str(each) for each in journal.facts("untrack").get("archive", [])] if done else [],
         previous=None if ended == ABORTED else record.get("previous") or swap.get("previous"),
         undone=swap.get("undone"),
-        status=str(journal.facts("verify").get("status", "")),
+        status="; ".join(filter(None, [journal.facts("verify").get("status"), record.get("status")])),
+        again=list(record.get("again", [])),
+        differences=list(journal.facts("verify").get("differences", [])),
         record=str(folder / f"{journal.id}.md"),
         journal=journal.id,
         steps=journal.steps(),
@@ -132,9 +138,15 @@ def _todo(outcome: Outcome, reminders: Sequence[str]) -> Iterator[str]:
             name = outcome.previous
             if outcome.lost:
                 yield "`invoke salvage --since-backup` brings over what can be of the rows above (first with --dry-run)"
-            yield f"when nothing in {name} is wanted any more: `invoke restore.drop-old {name}`"
+            yield f"when nothing in {name} is wanted any more: `invoke restore.drop-old {shlex.quote(name)}`"
+    yield from (
+        f"{name} was deployed again by something that still has its folder: stop that, then take it back once more with --hold"
+        for name in outcome.again
+    )
+    yield from (f"look: not as it was loaded from the backup: {each}" for each in outcome.differences)
     if outcome.undone:
-        yield f"{outcome.undone} was live for a while, rows may have been written there: look, then `invoke restore.drop-old`"
+        drop = f"`invoke restore.drop-old {shlex.quote(outcome.undone)}`"
+        yield f"{outcome.undone} was live for a while, rows may have been written there: look, then {drop}"
 
 
 def timeline(journal: Journal) -> list[dict[str, str]]:

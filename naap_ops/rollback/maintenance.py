@@ -77,12 +77,13 @@ class _Maintenance(Step):
 
     def _on(self) -> dict[str, Any]:
         if self._by_database:
+            self._around.journal.fact(ON, by="database")  # the settings may be others when it is gone on with
             return {"by": "database", "ended": refuse(self._around.info)}
         self._around.run(self.name, self._settings.on, self._settings.timeout.total_seconds())
         return {"by": "command"}
 
     def _off(self) -> dict[str, Any]:
-        if self._by_database:
+        if self._by_database or self._around.journal.facts(ON).get("by") == "database":
             accept(self._around.info)
         if self._settings.off:
             self._around.run(self.name, self._settings.off, self._settings.timeout.total_seconds())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from naap_ops import reverses, statuses
 from naap_ops.app import App
@@ -15,10 +15,12 @@ from naap_ops.prisma import advisory, archive, tracking
 from naap_ops.prisma.migrations import migrations
 from naap_ops.prisma.reference import resolve
 from naap_ops.prisma.tracking import Books, State
+from naap_ops.restore.failures import server_errors
 from naap_ops.reverse import files
 from naap_ops.rollback import ways
 from naap_ops.rollback.unit import Putting
 from naap_ops.rollback.ways import Undoing, Way
+from naap_ops.wording import count_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -73,6 +75,7 @@ class Plan:
         for way in self.ways:
             taken = "->" if way is self.way else "  "
             lines.append(f"{taken} {_described(way)}")
+            lines += [f"     {each}" for each in way.told]
             lines += [f"     loses {loss}" for loss in way.losses[:_SHOWN]]
             if len(way.losses) > _SHOWN:
                 lines.append(f"     and {len(way.losses) - _SHOWN} more")
@@ -87,11 +90,28 @@ class Plan:
         return [f"in Prisma's books {rows}; {folder}"]
 
 
+class Undecided(Refused):
+    """Every way back loses something, and not all of it is counted, so that somebody has to choose. Fields: ``reason`` (the
+    ways, in lines), ``ways`` (as JSON)."""
+
+    message = "every way back loses something, and what they lose cannot be compared:\n{reason}"
+    hint = "Choose: --strategy reverse, or --strategy restore."
+
+    def as_dict(self) -> dict[str, Any]:
+        """With the ways."""
+        return {**super().as_dict(), "ways": self.fields.get("ways")}
+
+
+def _undecided(found: Sequence[Way]) -> Undecided:
+    lines = [line for way in found for line in (f"  {_described(way)}", *(f"     {loss}" for loss in way.losses[:_SHOWN]))]
+    return Undecided(reason="\n".join(lines), ways=[way.as_dict() for way in found])
+
+
 def _described(way: Way) -> str:
     if way.problem:
         return f"{way.strategy}: not possible, {way.problem}"
     about = f", about {way.seconds:.0f} s" if way.seconds is not None else ""
-    what = f"by backup {way.backup.id}" if way.backup else f"by its proved reverse ({way.statements} statements)"
+    what = f"by backup {way.backup.id}" if way.backup else f"by its proved reverse ({count_of(way.statements, 'statement')})"
     return f"{way.strategy}: {what}{about}; {'loses:' if way.losses else 'loses nothing'}"
 
 
@@ -101,7 +121,8 @@ def plan(app: App, database: str | None, asked: Asked) -> Plan:
     Raises MigrationNotFound, MigrationAmbiguous; Refused (nothing to roll back, later ones applied, no way back); Busy while
     it is being applied; what the connection raises.
     """
-    with connect(app.info(database), application_name="naap_ops rollback plan") as connection:
+    info = app.info(database)
+    with server_errors(info, "planning"), connect(info, application_name="naap_ops rollback plan") as connection:
         return planned(app, database, asked, connection)
 
 
@@ -142,16 +163,17 @@ def planned(app: App, database: str | None, asked: Asked, connection: Connection
     """The same, on a session that is there."""
     scene = look(app, database, asked, connection)
     ordered, undone = scene.ordered, scene.undone
-    undoing = [_undoing(each, scene.folders.get(each), [scene.every[schema] for schema in undone]) for each in ordered]
+    chosen = {schema: scene.every[schema] for schema in undone}
+    undoing = [_undoing(each, scene.folders.get(each), list(chosen.values())) for each in ordered]
     wanted = reverses.Wanted(database=database, schema=next(iter(undone)), check=True)
-    reverse = ways.by_reverse(app, wanted, undoing, connection, list(undone))
+    reverse = ways.by_reverse(app, wanted, undoing, connection, chosen)
     backup, problem = _backup(app, database or app.alias(None) or connection.info.dbname, asked, list(undone), ordered[-1])
     restore = ways.by_restore(connection, backup, problem, list(undone) if asked.tenant else None)
     found = (reverse, restore)
     way = _taken(found, asked)
     others = [schema for schema, books in scene.every.items() if schema not in undone and _has(books, ordered)]
     putting = _putting(asked, others, hold=asked.hold or app.loaded.settings.rollback.hold)
-    notes = _notes(scene.project, others, putting, undoing)
+    notes = [*app.remarks(database), *_notes(scene.project, others, putting, undoing)]
     return Plan(connection.info.dbname, ordered, undone, found, way, putting, scene.scripts, tuple(notes))
 
 
@@ -225,11 +247,11 @@ def _undoing(name: str, folder: Migration | None, books: Sequence[Books]) -> Und
         return Undoing(name, None, "its folder is gone")
     found = files.Migration(name, folder.path / files.FORWARD, folder.path / files.DOWN, folder.path / files.RECORD)
     rows = [row for each in books for row in each.of(name) if row.live]
-    if any(row.finished is None for row in rows):
-        return Undoing(name, found, "it failed half-way, and its reverse undoes the whole of it")
     if any(not folder.matches(row.checksum) for row in rows):
-        return Undoing(name, found, "migration.sql was edited since it was applied, so that its reverse is of another script")
-    return Undoing(name, found)
+        return Undoing(name, found, "migration.sql was edited since it was run, so that its reverse is of another script")
+    states = {each.schema: each.state(name) for each in books}
+    applied, failed = ([schema for schema, state in states.items() if state is one] for one in (State.APPLIED, State.FAILED))
+    return Undoing(name, found, "", tuple(applied), tuple(failed))
 
 
 def _backup(app: App, alias: str, asked: Asked, schemas: Sequence[str], oldest: str) -> tuple[Backup | None, str]:
@@ -244,6 +266,8 @@ def _backup(app: App, alias: str, asked: Asked, schemas: Sequence[str], oldest: 
 
 def _taken(found: Sequence[Way], asked: Asked) -> Way:
     if asked.strategy is None:
+        if ways.undecided(found):
+            raise _undecided(found)
         way = ways.best(found)
         if way is None:
             reasons = "; ".join(f"{each.strategy}: {each.problem}" for each in found)

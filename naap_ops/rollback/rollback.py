@@ -13,17 +13,19 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from naap_ops import clock, files, statuses
+from naap_ops import clock, exclusion, files, statuses
 from naap_ops.app import App
-from naap_ops.errors import OpsError, OutOfStep, Partial, ProcedureUnfinished, Refused, StorageError
+from naap_ops.errors import OpsError, OutOfStep, Partial, ProcedureInterrupted, Refused, StorageError
 from naap_ops.postgres.session import connect
 from naap_ops.prisma import advisory
+from naap_ops.prisma.migrations import SCRIPT
 from naap_ops.prisma.untrack import reminders
 from naap_ops.prisma.worktree import Worktree
-from naap_ops.procedure import journal as journals
 from naap_ops.procedure.journal import ABORTED, DONE, Journal
 from naap_ops.procedure.perform import abort, perform
 from naap_ops.procedure.step import Step
+from naap_ops.restore.failures import server_errors
+from naap_ops.restore.locking import procedure_lock
 from naap_ops.rollback import audit
 from naap_ops.rollback.plan import Asked, Plan, look
 from naap_ops.rollback.running import Patience
@@ -35,11 +37,16 @@ if TYPE_CHECKING:
     from naap_ops.postgres.session import Connection
 
 NAME: Final = "rollback"
+_UNFINISHED: Final = (
+    "The others are rolled back, and the folder stays away meanwhile. Mend what stands in the way, then"
+    " `invoke rollback --resume`; `invoke rollback --abort` applies it again everywhere."
+)
 
 
 @dataclass(frozen=True)
 class Request:
-    """What is done, as the journal keeps it. ``schemas``: by schema the migrations undone there, newest first."""
+    """What is done, as the journal keeps it. ``schemas``: by schema the migrations undone there, newest first. ``downs``: their
+    reverses; ``halves``: by schema, for those that had failed half-way there, ``text`` and ``upto`` of :class:`Half`."""
 
     database: str
     migrations: list[str]
@@ -50,6 +57,8 @@ class Request:
     lost: dict[str, int] = field(default_factory=dict)
     losses: list[str] = field(default_factory=list)
     statements: int = 0
+    halves: dict[str, dict[str, dict[str, Any]]] = field(default_factory=dict)
+    address: str | None = None
 
 
 @dataclass(frozen=True)
@@ -86,19 +95,18 @@ def rollback(app: App, database: str | None, asked: Asked, seen: Plan) -> Outcom
             hint=f"`invoke restore --backup {seen.way.backup.id} --tenant ...`,"
             f" then `invoke untrack --migration {seen.migration}`.",
         )
-    none_unfinished(app, seen.database)
-    with _locked(app, database) as connection:
+    with exclusion.alone(app, exclusion.named(app, database), NAME), _locked(app, database) as connection:
         now = look(app, database, asked, connection)
         if (dict(now.undone), now.scripts) != (dict(seen.schemas), dict(seen.scripts)):
             raise OutOfStep(reason="the books or the folder have changed since the plan was shown: nothing was done")
-        request = _request(app, seen)
-        with Journal.begin(_folder(app), NAME, asdict(request)) as journal:
+        request = _request(app, seen, app.info(database).address)
+        with Journal.begin(_folder(app), NAME, asdict(request)) as journal, _interruptible(journal):
             return _carried_out(app, connection, database, journal, request)
 
 
 def resume(app: App, database: str | None, ref: str | None) -> Outcome:
     """Go on with the unfinished one (``ref``: its id). Raises ProcedureMissing and what :func:`rollback` raises."""
-    with Journal.resume(_folder(app), NAME, ref) as journal, _locked(app, database) as connection:
+    with _reopened(app, database, ref) as (journal, connection), _interruptible(journal):
         request = _of(journal, connection)
         journal.note("resume")
         return _carried_out(app, connection, database, journal, request)
@@ -106,7 +114,7 @@ def resume(app: App, database: str | None, ref: str | None) -> Outcome:
 
 def undo(app: App, database: str | None, ref: str | None) -> Outcome:
     """Undo the unfinished one: what was rolled back is applied again, its rows and its folder are put back."""
-    with Journal.resume(_folder(app), NAME, ref) as journal, _locked(app, database) as connection:
+    with _reopened(app, database, ref) as (journal, connection), _interruptible(journal):
         request = _of(journal, connection)
         ground = _ground(app, connection, database, journal)
         audit.prepare(connection)
@@ -124,13 +132,6 @@ def plan_of(app: App, ref: str | None) -> tuple[str, list[str]]:
         return request.database, lines
 
 
-def none_unfinished(app: App, database: str | None) -> None:
-    """Raise ProcedureUnfinished where a rollback of that database was begun and has not ended."""
-    found = [each.id for each in journals.unfinished(_folder(app), NAME) if each.request.get("database") == database]
-    if found:
-        raise ProcedureUnfinished(procedure=NAME, ids=", ".join(found))
-
-
 # --- parts ------------------------------------------------------------------------------------------------------------
 
 
@@ -139,15 +140,35 @@ def _folder(app: App) -> Path:
 
 
 @contextmanager
+def _interruptible(journal: Journal) -> Iterator[None]:
+    """Where it has stopped is said, and how to go on."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        states = journal.steps()
+        raise ProcedureInterrupted(procedure=NAME, id=journal.id, step=states[-1]["name"] if states else "begin") from None
+
+
+@contextmanager
+def _reopened(app: App, database: str | None, ref: str | None) -> Iterator[tuple[Journal, Connection]]:
+    """The unfinished one, with nobody else at work on its database."""
+    with Journal.resume(_folder(app), NAME, ref) as journal:
+        info = exclusion.named(app, database)
+        with procedure_lock(info, info.dbname or "", NAME, needed=False), _locked(app, database) as connection:
+            yield journal, connection
+
+
+@contextmanager
 def _locked(app: App, database: str | None) -> Iterator[Connection]:
     """A session that holds Prisma's lock. Raises Busy."""
     seconds = app.loaded.settings.prisma.lock_timeout.total_seconds()
-    with connect(app.info(database), application_name="naap_ops rollback") as connection, \
+    info = app.info(database)
+    with server_errors(info, "rolling back"), connect(info, application_name="naap_ops rollback") as connection, \
             advisory.migrate_lock(connection, seconds):  # fmt: skip
         yield connection
 
 
-def _request(app: App, plan: Plan) -> Request:
+def _request(app: App, plan: Plan, address: str) -> Request:
     folder = app.project().migrations
     tree = Worktree.of(folder) if folder.is_dir() else None
     tidy = [name for name in plan.migrations if tree is not None and tree.tidy(folder / name, app.archive)]
@@ -160,7 +181,12 @@ def _request(app: App, plan: Plan) -> Request:
         tidy,
         dict(plan.way.lost),
         list(plan.way.losses),
-        plan.way.statements * len(plan.schemas),
+        plan.way.statements,
+        {
+            schema: {name: {"text": half.text, "upto": half.upto} for name, half in of.items()}
+            for schema, of in plan.way.halves.items()
+        },
+        address,
     )
 
 
@@ -182,10 +208,14 @@ def _ground(app: App, connection: Connection, database: str | None, journal: Jou
 
 def _units(ground: Ground, request: Request) -> dict[str, list[Unit]]:
     putting = Putting(**request.putting)
-    return {
-        schema: [Unit(ground, name, schema, request.downs[name], putting) for name in names]
-        for schema, names in request.schemas.items()
-    }
+
+    def unit(name: str, schema: str) -> Unit:
+        half = request.halves.get(schema, {}).get(name)
+        if half is None:
+            return Unit(ground, name, schema, request.downs[name], putting)
+        return Unit(ground, name, schema, half["text"], putting, half["upto"])
+
+    return {schema: [unit(name, schema) for name in names] for schema, names in request.schemas.items()}
 
 
 def _steps(ground: Ground, request: Request) -> list[Step]:
@@ -204,16 +234,23 @@ def _carried_out(app: App, connection: Connection, database: str | None, journal
     failed: dict[str, OpsError] = {}
     for schema, units in _units(ground, request).items():
         try:
-            perform(journal, units, app.events, end=False)
+            with server_errors(ground.info, "rolling back"):
+                perform(journal, units, app.events, end=False)
         except OpsError as error:
             if len(request.schemas) == 1 or connection.broken:
                 raise
             failed[schema] = error
     if failed:
         done = [{"schema": schema, "migrations": names} for schema, names in request.schemas.items() if schema not in failed]
-        raise Partial(done=done, failed=failed)
+        raise Partial(done=done, failed=failed, hint=_UNFINISHED)
     perform(journal, [_settling(ground, request)], app.events)
-    notes = [*([trouble] if trouble else []), *reminders(ground.place.project, held=request.putting["hold"])]
+    project = ground.place.project
+    scripts = ", ".join(str(project.migrations / name / SCRIPT) for name in reversed(request.migrations))
+    if request.putting["redo"]:
+        left = [f"mend it before the next `invoke deploy`, which runs it again: {scripts}"]
+    else:
+        left = reminders(project, held=request.putting["hold"])
+    notes = [*([trouble] if trouble else []), *left]
     return _outcome(app, journal, request, dict.fromkeys(request.schemas, "done"), notes)
 
 

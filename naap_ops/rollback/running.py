@@ -23,7 +23,8 @@ from psycopg import errors as server
 from psycopg import sql
 from psycopg.pq import TransactionStatus
 
-from naap_ops.errors import Blocked, PrivilegeMissing, Refused, ServerUnreachable
+from naap_ops.errors import Blocked, OpsError, PrivilegeMissing, Refused, ServerUnreachable
+from naap_ops.postgres.session import connect
 from naap_ops.restore.blockers import BlockerWatch
 from naap_ops.reverse.document import LOCK_TIMEOUT, segments
 from naap_ops.reverse.render import quoted
@@ -144,6 +145,7 @@ class Run:
                     finish(self.connection)
                 row = self.connection.execute("select pg_catalog.txid_current()").fetchone()
                 assert row is not None
+                _keep_number(self.connection, self.info)
                 self.journal.fact(self.step, **{f"{self.kind}.{key}": row[0]})
 
         self._patiently(attempt)
@@ -231,6 +233,20 @@ def _explained(connection: Connection, error: psycopg.Error) -> Exception:
         reason=f"the database refuses it: {message}{detail}",
         hint="Its transaction was rolled back. `invoke rollback --strategy restore` goes back by the backup instead.",
     )
+
+
+def _keep_number(connection: Connection, info: ConnInfo) -> None:
+    """Have the server remember on its disk that the transaction ids up to now are given away.
+
+    After a crash it would give the id of a transaction that was not committed to somebody else, whose commit would then be
+    taken for ours. A committed write of another session, which is after ours in the log, is enough. Where there is no session
+    to be had it goes on without, as long as the server itself is there: the last look at the books tells such a mistake.
+    """
+    try:
+        with connect(info, application_name="naap_ops rollback") as other:
+            other.execute("select pg_catalog.pg_logical_emit_message(true, 'naap_ops', '')")
+    except (psycopg.Error, OpsError):
+        connection.execute("select 1")
 
 
 # --- indexes ------------------------------------------------------------------------------------------------------------

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from naap_ops.errors import OpsError
+from naap_ops.halfway import prefix
 from naap_ops.prisma import advisory, archive, tracking
 from naap_ops.prisma.archive import Entry
 from naap_ops.prisma.tracking import State
@@ -55,13 +56,15 @@ class Putting:
 
 @dataclass
 class Unit(Step):
-    """``text``: the ``down.sql`` that was planned. ``schema``: whose tables and books."""
+    """``down``: the ``down.sql`` that was planned. ``schema``: whose tables and books. ``upto``: where the migration had failed
+    half-way, how many of its statements had taken effect."""
 
     ground: Ground
     migration: str
     schema: str
     down: str
     putting: Putting
+    upto: int | None = None
     name: str = field(init=False)
     text: str = field(init=False)
 
@@ -139,7 +142,9 @@ class Unit(Step):
         entry = entry_of(self.ground, self.migration, self.source)
         if self.done():
             rows = (entry.rows or {}).get(self.schema, [])
-            script = parse((self._script(entry)).read_bytes(), name=self.migration)
+            script = parse(self._script(entry).read_bytes(), name=self.migration)
+            if self.upto is not None:
+                script = prefix(script, self.upto)
 
             def finish(connection: Connection) -> None:
                 tracking.put_back(connection, self.schema, self.migration, rows)

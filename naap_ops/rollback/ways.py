@@ -4,24 +4,29 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
 
 import psycopg
 from psycopg import sql
 
-from naap_ops import reverses
+from naap_ops import halfway, reverses
 from naap_ops.app import App
 from naap_ops.backup.repository import Backup
 from naap_ops.errors import OpsError
+from naap_ops.halfway import Half
 from naap_ops.reverse import document, files
-from naap_ops.rollback import since
+from naap_ops.rollback import objections, since
 from naap_ops.wording import count_of
 
 if TYPE_CHECKING:
     from naap_ops.postgres.session import Connection
+    from naap_ops.prisma.tracking import Books
+
+Placed = tuple[list[str], Mapping[str, Any]]
+"""The words of a loss's object, the first "" where that is the migration's own schema, and the loss."""
 
 REVERSE: Final = "reverse"
 RESTORE: Final = "restore"
@@ -33,6 +38,7 @@ where s.schemaname = %s and s.relname = %s
 _COUNT_SECONDS: Final = 0.5  # for the plan: what takes longer is estimated
 _LOAD_BYTES_PER_SECOND: Final = 40e6
 _START_SECONDS: Final = 2.0
+_RUN_SECONDS: Final = 0.05  # each further reverse, each further schema
 
 
 @dataclass(frozen=True)
@@ -40,6 +46,8 @@ class Way:
     """``problem``: why it cannot be taken, "" if it can. ``lost``: rows by table, as far as they can be counted.
 
     ``losses``: all that is lost, in words. ``downs``: the reverse by migration. ``seconds``: how long it takes, roughly.
+    ``uncounted``: those of the losses of which nobody knows how many rows they are: what the migration itself had destroyed.
+    ``halves``: by schema and migration, where that failed half-way, the reverse of what took effect; ``told``: how far it came.
     """
 
     strategy: str
@@ -50,6 +58,9 @@ class Way:
     downs: Mapping[str, str] = field(default_factory=dict)
     statements: int = 0
     backup: Backup | None = None
+    halves: Mapping[str, Mapping[str, Half]] = field(default_factory=dict)
+    told: tuple[str, ...] = ()
+    uncounted: tuple[str, ...] = ()
 
     @property
     def possible(self) -> bool:
@@ -68,13 +79,24 @@ class Way:
             "losses": list(self.losses),
             "seconds": self.seconds,
             "backup": self.backup.id if self.backup else None,
+            "uncounted": list(self.uncounted),
+            "halfway": list(self.told),
         }
 
 
 def best(ways: Sequence[Way]) -> Way | None:
-    """The way that loses least: nothing before something, then by rows; among equals the reverse, which nobody notices."""
+    """The way that loses least: nothing before something, then by rows; among equals the reverse, which nobody notices. None
+    where there is no way, or where all lose and not all of that is counted: :func:`undecided` says which."""
     possible = [way for way in ways if way.possible]
+    if undecided(possible):
+        return None
     return min(possible, key=lambda way: (bool(way.losses), way.rows, way.strategy != REVERSE), default=None)
+
+
+def undecided(ways: Sequence[Way]) -> bool:
+    """Whether what the ways lose cannot be compared."""
+    possible = [way for way in ways if way.possible]
+    return len(possible) > 1 and all(way.losses for way in possible) and any(way.uncounted for way in possible)
 
 
 # --- by the reverse -------------------------------------------------------------------------------------------------
@@ -82,31 +104,104 @@ def best(ways: Sequence[Way]) -> Way | None:
 
 @dataclass(frozen=True)
 class Undoing:
-    """A migration to undo: its files, None when the folder is gone; ``problem``: why its reverse cannot be used, or ""."""
+    """A migration to undo: its files, None when the folder is gone; ``problem``: why its reverse cannot be used, or "".
+
+    ``applied``: the schemas in which all of it ran; ``failed``: those in which it stopped half-way.
+    """
 
     name: str
     files: files.Migration | None
     problem: str = ""
+    applied: tuple[str, ...] = ()
+    failed: tuple[str, ...] = ()
 
 
 def by_reverse(
-    app: App, wanted: reverses.Wanted, undoing: Sequence[Undoing], connection: Connection, schemas: Sequence[str]
+    app: App, wanted: reverses.Wanted, undoing: Sequence[Undoing], connection: Connection, books: Mapping[str, Books]
 ) -> Way:
-    """``undoing`` newest first. Reverses that are not at hand are made and proved now, which takes a while."""
+    """``undoing`` newest first; ``books`` of the schemas in question. Reverses that are not at hand are made and proved now,
+    which takes a while."""
     blocked = [f"{each.name}: {each.problem}" for each in undoing if each.problem]
     if blocked:
         return Way(REVERSE, "; ".join(blocked))
-    found: dict[str, tuple[str, list[dict[str, Any]]]] = {}
+    downs: dict[str, str] = {}
+    halves: dict[str, dict[str, Half]] = {}
+    told: list[str] = []
+    lost: dict[str, int] = {}
+    losses: list[str] = []
+    uncounted: list[str] = []
+    counted: list[tuple[list[Placed], Sequence[str]]] = []
     try:
         for each in undoing:
             assert each.files is not None
-            found[each.name] = at_hand(each.files) or _made(app, wanted, each.files)
+            if each.applied:
+                text, known = at_hand(each.files) or _made(app, replace(wanted, schema=each.applied[0]), each.files)
+                downs[each.name] = text
+                counted.append((list(_placed(text, known, each.applied[0])), each.applied))
+            for schema in each.failed:
+                half = _half(app, wanted.database, books[schema], each.name, told)
+                halves.setdefault(schema, {})[each.name] = half
+                counted.append((list(_placed(half.text, half.losses, schema)), [schema]))
     except OpsError as error:
-        return Way(REVERSE, error.text)
-    lost, losses = _losses(connection, [loss for _, known in found.values() for loss in known], wanted.schema, schemas)
-    downs = {name: text for name, (text, _) in found.items()}
-    statements = sum(_statements(text) for text in downs.values())
-    return Way(REVERSE, "", lost, tuple(losses), round(_START_SECONDS, 1), downs, statements)
+        return Way(REVERSE, error.text, told=tuple(told))
+    until = time.monotonic() + _COUNT_SECONDS
+    for placed, schemas in counted:
+        rows, said = _losses(connection, placed, schemas, until)
+        for table, number in rows.items():
+            lost[table] = max(lost.get(table, 0), number)
+        losses += said.values()
+        uncounted += [said[at] for at, (_, loss) in enumerate(placed) if at in said and _is_uncounted(loss)]
+    problem = _objection(connection, undoing[0], downs, halves)
+    count = sum(_statements(downs[each.name]) * len(each.applied) for each in undoing if each.applied)
+    count += sum(_statements(half.text) for of in halves.values() for half in of.values())
+    runs = sum(len(each.applied) + len(each.failed) for each in undoing)
+    seconds = round(_START_SECONDS + _RUN_SECONDS * (runs - 1), 1)
+    return Way(
+        REVERSE,
+        problem,
+        lost,
+        tuple(dict.fromkeys(losses)),
+        seconds,
+        downs,
+        count,
+        halves=halves,
+        told=tuple(told),
+        uncounted=tuple(dict.fromkeys(uncounted)),
+    )
+
+
+def _objection(
+    connection: Connection, newest: Undoing, downs: Mapping[str, str], halves: Mapping[str, Mapping[str, Half]]
+) -> str:
+    """Why the first reverse would stop, where it is meant for one schema. Of several, each stops or runs by itself."""
+    if len(newest.applied) + len(newest.failed) != 1:
+        return ""
+    schema = (*newest.applied, *newest.failed)[0]
+    text = downs[newest.name] if newest.applied else halves[schema][newest.name].text
+    found = objections.objection(connection, text, schema)
+    return f"{newest.name}: {found}" if found else ""
+
+
+def _is_uncounted(loss: Mapping[str, Any]) -> bool:
+    """Rows that the migration itself took away or changed: nobody knows how many."""
+    return not loss.get("since") and loss["loss"] in ("rows", "values")
+
+
+def _half(app: App, database: str | None, books: Books, name: str, told: list[str]) -> Half:
+    """The reverse of what took effect. Raises what cannot be told or reversed; ``told`` gets how far it came in any case."""
+    app.events.emit("rollback.step", name="halfway", text=f"{name} failed half-way: looking how far it came")
+    seen = halfway.look(app, database, books, name)
+    told += seen.lines()
+    return halfway.reverse(app, database, seen)
+
+
+def _placed(text: str, losses: Iterable[dict[str, Any]], asked: str) -> Iterator[Placed]:
+    """Each loss, and the words of its object: the first is "" where it lies in the schema that the reverse was made in, which
+    need not be the one in which it is run."""
+    own = document.schema_of(text) or asked
+    for loss in losses:
+        words = str(loss["object"]).split(".") if loss.get("object") else []
+        yield ["" if each == own and at == 0 else each for at, each in enumerate(words)], loss
 
 
 def at_hand(migration: files.Migration) -> tuple[str, list[dict[str, Any]]] | None:
@@ -146,27 +241,28 @@ def _statements(text: str) -> int:
 
 
 def _losses(
-    connection: Connection, losses: Sequence[Mapping[str, Any]], own: str | None, schemas: Sequence[str]
-) -> tuple[dict[str, int], list[str]]:
-    """Rows by table, and sentences. Values of a column count the rows that have one; what the forward took is not counted here:
-    it is no longer there."""
-    deadline = time.monotonic() + _COUNT_SECONDS
+    connection: Connection, losses: Iterable[Placed], schemas: Sequence[str], until: float
+) -> tuple[dict[str, int], dict[int, str]]:
+    """Rows by table, and a sentence for each loss, by its place among them. Values of a column count the rows that have one;
+    what the forward took is not counted, it is no longer there. ``until``: what is not counted by then, as time.monotonic()
+    tells it, is estimated."""
     lost: dict[str, int] = {}
-    said: list[str] = []
-    for loss in losses:
+    said: dict[int, str] = {}
+    for at, (words, loss) in enumerate(losses):
         count = 0
-        words = str(loss["object"]).split(".") if loss.get("object") else []
         column = bool(words) and loss["loss"] == "values" and len(words) == 3
-        for schema in schemas if words and words[0] == own else [words[0]] if words else []:
-            rows = _count(connection, [schema, *words[1:]], column=column, until=deadline) if loss.get("since") else None
+        own = bool(words) and not words[0]
+        for schema in schemas if own else words[:1]:
+            rows = _count(connection, [schema, *words[1:]], column=column, until=until) if loss.get("since") else None
             if rows:
                 lost[f"{schema}.{words[1]}"] = max(lost.get(f"{schema}.{words[1]}", 0), rows)
                 count += rows
         if loss.get("since") and words and count == 0 and loss["loss"] in ("rows", "values"):
             continue  # what would be lost is not there
         what = f" ({count_of(count, 'row')})" if count else ""
-        said.append(f"{loss['loss']} of {loss['object'] or 'the database'}{what}: {loss['reason']}")
-    return lost, list(dict.fromkeys(said))
+        where = ".".join([schemas[0] if len(schemas) == 1 else "*", *words[1:]] if own else words) or "the database"
+        said[at] = f"{loss['loss']} of {where}{what}: {loss['reason']}"
+    return lost, said
 
 
 def _count(connection: Connection, words: Sequence[str], *, column: bool, until: float) -> int | None:

@@ -6,15 +6,14 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
-from naap_ops import clock
+from naap_ops import clock, exclusion
 from naap_ops.errors import Refused
 from naap_ops.postgres.session import Connection, connect, server_info
 from naap_ops.restore import kept as keeping
 from naap_ops.restore import marks
 from naap_ops.restore.failures import server_errors
-from naap_ops.restore.locking import procedure_lock, target_lock
+from naap_ops.restore.locking import target_lock
 from naap_ops.rollback import audit
-from naap_ops.rollback.emergency import refuse_unfinished
 from naap_ops.salvage import choosing, staging
 from naap_ops.salvage.base import Base
 from naap_ops.salvage.model import Fate, Wanted
@@ -27,7 +26,7 @@ if TYPE_CHECKING:
     from naap_ops.backup.repository import Backup
     from naap_ops.restore.kept import Kept
 
-WHAT: Final = "a salvage"
+WHAT: Final = "salvage"
 _SESSION: Final = "naap_ops salvage"
 # The transaction that wrote the mark is the one that swapped.
 _SWAP: Final = """
@@ -93,12 +92,11 @@ def salvage(app: App, target: Target, of: Case, wanted: Wanted, *, dry_run: bool
     info, name = target.info, of.database
     with (
         server_errors(info, "salvaging"),
-        procedure_lock(info, name, WHAT),
+        exclusion.alone(app, info, WHAT, needed=True),
         target_lock(info, name) as session,
         closing(connect(info, dbname=of.kept.name, application_name=_SESSION)) as old,
         closing(connect(info, application_name=_SESSION)) as live,
     ):
-        refuse_unfinished(app, info)
         row = session.execute(_SWAP, [of.swapped]).fetchone()
         again = case(app, target, wanted)
         if row is None or (again.kept.name, again.swapped) != (of.kept.name, of.swapped):

@@ -10,7 +10,6 @@ What holds for every backend, and is tested by one conformance suite (`tests/con
 
 from __future__ import annotations
 
-import errno
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -18,7 +17,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
-from naap_ops.errors import NoSpace, OpsError, StorageError
+from naap_ops import files
+from naap_ops.errors import OpsError
 
 
 @dataclass(frozen=True)
@@ -28,9 +28,6 @@ class StoredFile:
     path: str
     bytes: int
     sha256: str
-
-
-_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 @dataclass(frozen=True)
@@ -44,8 +41,7 @@ class ObjectInfo:
 
 def translated(where: Path, error: OSError) -> OpsError:
     """A failure of the file system as a failure of storage: NoSpace where it is that, else StorageError."""
-    reason = error.strerror or str(error)
-    return NoSpace(where=where, reason=reason) if error.errno in _FULL else StorageError(url=where, reason=reason)
+    return files.failure(where, error)
 
 
 class Sink(Protocol):

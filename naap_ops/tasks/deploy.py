@@ -16,7 +16,10 @@ if TYPE_CHECKING:
     lists=["allow_unproved"],
     backup="a backup of the last hour, instead of taking one",
     no_backup="take none; only with --yes",
+    tenant="to this tenant's schema only (setting tenant_schemas)",
+    all_tenants="to the schema of every tenant, one after the other, behind one backup",
     allow_unproved="this migration may go without a proved reverse; repeatable",
+    drift="refuse where the schema is not what its applied migrations make, seen on a shadow",
     project="the folder in which `npx prisma` is run (setting prisma.root; else it is looked for)",
     dry_run="look, prove the reverses, apply nothing and write nothing",
 )
@@ -25,6 +28,9 @@ def deploy(
     backup: str | None = None,
     no_backup: bool = False,
     allow_unproved: list[str] | None = None,
+    tenant: str | None = None,
+    all_tenants: bool = False,
+    drift: bool = False,
     project: str | None = None,
     dry_run: bool = False,
 ) -> dict[str, Any]:
@@ -32,28 +38,30 @@ def deploy(
     Apply pending migrations: a verified backup and a proved reverse of each first, Prisma's books looked at afterwards.
 
     By the setting deploy.command (`npx prisma migrate deploy`), else by a built-in that does the same without Node. One that
-    fails half-way is named, with its statement and what can follow.
+    fails half-way is named, with its statement and what can follow. Of tenants one that fails does not stop the others;
+    running it again goes on with what is left.
 
     Example: invoke deploy --dry-run
     """
+    from naap_ops import exclusion
     from naap_ops.deploys import deploy as deploys
-    from naap_ops.deploys.preflight import look
     from naap_ops.errors import Refused, UsageError
 
     if backup and no_backup:
         raise UsageError(detail="--backup or --no-backup, not both")
+    if tenant and all_tenants:
+        raise UsageError(detail="--tenant or --all-tenants, not both")
     if no_backup and not (call.yes or dry_run):
         raise Refused(
             reason="--no-backup leaves no way back from a migration that fails half-way: nothing was done",
             hint="Give --yes as well if that is meant; or --backup ID, one of the last hour.",
         )
     call.override(prisma__root=project)
-    asked = deploys.Asked(backup, no_backup, tuple(allow_unproved or ()))
-    seen = look(call.app, call.database)
+    asked = deploys.Asked(backup, no_backup, tuple(allow_unproved or ()), tenant, all_tenants)
+    exclusion.look(call.app, call.database, "deploy")
+    seen = deploys.preflight(call.app, call.database, asked, drift=drift)
     if not seen.pending:
-        call.say("\n".join([f"nothing is pending in {seen.schema} of {seen.database}", *seen.lines()]))
-        facts = {"applied": [], "migrations": [], "backup": None, "record": "", "notes": list(seen.notes)}
-        return {"database": seen.database, "schema": seen.schema, **facts}
+        return _nothing(call, seen)
     if dry_run:
         return _dry(call, asked, seen)
     call.confirm_name(f"deploying to {seen.database!r}", seen.database, [*seen.lines(), *_by(call, asked)])
@@ -62,6 +70,17 @@ def deploy(
     if no_backup:
         call.note("no backup is taken before it: --no-backup")
     return _told(call, deploys.deploy(call.app, call.database, asked, seen, call.note))
+
+
+def _nothing(call: Call, seen: Preflight) -> dict[str, Any]:
+    from naap_ops.deploys import deploy as deploys
+    from naap_ops.deploys.preflight import told
+
+    call.say("\n".join([f"nothing is pending in {told(seen.schemas) or 'any schema'} of {seen.database}", *seen.lines()]))
+    deploys.none_left_out(seen)
+    facts = {"applied": [], "migrations": [], "backup": None, "record": "", "notes": list(seen.notes)}
+    tenants = {"tenants": [{"schema": schema, "state": "current"} for schema in seen.schemas]} if seen.fleet else {}
+    return {"database": seen.database, "schema": seen.schema, **facts, **tenants}
 
 
 def _by(call: Call, asked: Asked) -> list[str]:
@@ -83,6 +102,8 @@ def _dry(call: Call, asked: Asked, seen: Preflight) -> dict[str, Any]:
         "dry_run": True,
         "database": seen.database,
         "schema": seen.schema,
+        "tenants": {part.schema: list(part.pending) for part in seen.parts} if seen.fleet else {},
+        "left_out": {schema: error.as_dict() for schema, error in seen.blocked.items()},
         "migrations": [each.as_dict() for each in reverses],
         "dangers": list(seen.dangers),
         "notes": list(seen.notes),
@@ -94,13 +115,18 @@ def _reverse_line(entry: dict[str, Any]) -> str:
     losses = entry["losses"]
     lost = f", which loses {len(losses)} thing{'s' if len(losses) > 1 else ''}" if losses else ""
     reason = f" ({entry['reason']})" if entry["reason"] else ""
-    return f"reverse of {entry['name']}: {entry['reverse']}{lost}{reason}"
+    where = f" in {entry['proved_in']}" if entry["reverse"] == "proved" and entry.get("proved_in") else ""
+    return f"reverse of {entry['name']}: {entry['reverse']}{where}{lost}{reason}"
 
 
 def _told(call: Call, record: Record) -> dict[str, Any]:
+    from naap_ops.deploys.record import tenant_line
+
     for entry in record.migrations:
         call.say(f"{entry['name']} is applied")
         call.say(f"  {_reverse_line(entry)}")
+    for tenant in record.tenants:
+        call.say(f"  {tenant_line(tenant)}")
     for note in record.notes:
         call.say(f"note: {note}")
     call.say(f"backup from before: {record.backup or 'none'}")

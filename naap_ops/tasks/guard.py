@@ -25,6 +25,7 @@ def guard(call: Call, no_reverse: bool = False, dry_run: bool = False) -> dict[s
     """
     import shlex
 
+    from naap_ops import exclusion
     from naap_ops.deploys.guard import guard as guarded
     from naap_ops.errors import UsageError
 
@@ -39,6 +40,7 @@ def guard(call: Call, no_reverse: bool = False, dry_run: bool = False) -> dict[s
         ]
         call.say("\n".join(lines))
         return {"dry_run": True, "database": target.info.dbname, "command": call.words, "plan": lines}
+    exclusion.look(call.app, call.database, "guard")
     call.begin("guard")
     call.tell_steps("backup", "command", "reverse")
     outcome = guarded(call.app, call.database, call.words, call.complain, with_reverse=not no_reverse)

@@ -21,8 +21,10 @@ def reset(call: Call, backup: str | None = None, dry_run: bool = False) -> dict[
 
     Example: invoke reset --dry-run
     """
+    from naap_ops import exclusion
     from naap_ops.deploys import reset as procedure
 
+    exclusion.look(call.app, call.database, "reset")
     target = call.app.target(call.database)
     name = target.info.dbname or target.alias
     lines = procedure.plan(call.app, target, backup)

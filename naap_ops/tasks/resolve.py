@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     applied="this migration is in the database: record it as applied, do not run it; repeatable",
     rolled_back="nothing of this failed migration is in the database any more: let the next deploy run it again",
     baseline="every pending migration is in the database already: record all of them as applied",
+    tenant="in this tenant's tracking table only (setting tenant_schemas)",
     all_tenants="in the tracking table of every tenant's schema too (setting tenant_schemas)",
     project="the folder in which `npx prisma` is run (setting prisma.root; else it is looked for)",
     dry_run="say what would be done, touch nothing",
@@ -25,6 +26,7 @@ def resolve(
     applied: list[str] | None = None,
     rolled_back: str | None = None,
     baseline: bool = False,
+    tenant: str | None = None,
     all_tenants: bool = False,
     project: str | None = None,
     dry_run: bool = False,
@@ -37,13 +39,16 @@ def resolve(
     Example: invoke resolve --rolled-back failed
     """
     from naap_ops import statuses
+    from naap_ops.errors import UsageError
     from naap_ops.prisma.resolving import Request
 
+    if tenant and all_tenants:
+        raise UsageError(detail="--tenant or --all-tenants, not both")
     one_of({"applied": applied, "rolled_back": rolled_back, "baseline": baseline})
     call.override(prisma__root=project)
     request = Request(tuple(applied or ()), rolled_back, baseline)
     if dry_run or not call.yes:
-        database, plan = statuses.plan_resolve(call.app, call.database, request, all_tenants=all_tenants)
+        database, plan = statuses.plan_resolve(call.app, call.database, request, all_tenants=all_tenants, tenant=tenant)
         if dry_run:
             call.say("\n".join([f"resolve in {database}:", *plan.lines]))
             return {"dry_run": True, **_facts(plan), "plan": list(plan.lines)}
@@ -51,7 +56,7 @@ def resolve(
         if not baseline:  # what was shown is what is done
             names = tuple(dict.fromkeys(name for task in plan.tasks for name in (*task.migrations, *task.skipped)))
             request = dataclasses.replace(request, **({"applied": names} if applied else {"rolled_back": names[0]}))
-    done = statuses.perform_resolve(call.app, call.database, request, all_tenants=all_tenants)
+    done = statuses.perform_resolve(call.app, call.database, request, all_tenants=all_tenants, tenant=tenant)
     _tell(call, done)
     return _facts(done)
 

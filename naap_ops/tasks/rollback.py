@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from naap_ops.tasks.command import Call, command
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
 
 
 @command(
+    optional=("resume", "abort"),
     migration="which: its name, a unique beginning or part of it, latest, or failed",
     strategy="reverse or restore; by default the way that loses least",
     cascade="later migrations too, newest first",
@@ -21,8 +23,8 @@ if TYPE_CHECKING:
     hold="keep an applied row, while images out there still carry the folder (setting rollback.hold)",
     keep_folder="leave the folder, mark the rows as rolled back: the next deploy runs the mended script",
     backup="restore this backup instead of the newest one from before the migration",
-    resume="go on with one that was interrupted",
-    abort="undo one that was interrupted: what was rolled back is applied again",
+    resume="go on with the one that was interrupted, or with that of this ID",
+    abort="undo the one that was interrupted, or that of this ID: what was rolled back is applied again",
     id="with --resume or --abort: which, where several are unfinished",
     project="the folder in which `npx prisma` is run (setting prisma.root; else it is looked for)",
     dry_run="show the ways back and what each loses, touch nothing",
@@ -37,8 +39,8 @@ def rollback(
     hold: bool = False,
     keep_folder: bool = False,
     backup: str | None = None,
-    resume: bool = False,
-    abort: bool = False,
+    resume: str | None = None,
+    abort: str | None = None,
     id: str | None = None,
     project: str | None = None,
     dry_run: bool = False,
@@ -59,7 +61,8 @@ def rollback(
     if resume or abort:
         if (resume and abort) or migration:
             raise UsageError(detail="--resume or --abort, alone: what they are about is known")
-        return _gone_on(call, id, abort=abort, dry_run=dry_run)
+        ref = next((each for each in (id, resume, abort) if isinstance(each, str)), None)  # True where no ID was given
+        return _gone_on(call, ref, abort=bool(abort), dry_run=dry_run)
     if not migration:
         raise UsageError(detail="which migration? --migration NAME, latest or failed; or --resume, or --abort")
     if tenant and all_tenants:
@@ -83,11 +86,11 @@ def rollback(
 
 
 def _planned(call: Call, asked: Asked) -> Plan:
+    from naap_ops import exclusion
     from naap_ops.rollback.plan import plan
-    from naap_ops.rollback.rollback import none_unfinished
 
-    none_unfinished(call.app, call.app.info(call.database).dbname)
-    call.tell_steps("prove")
+    exclusion.look(call.app, call.database, "rollback")
+    call.tell_steps("prove", "halfway")
     return plan(call.app, call.database, asked)
 
 
@@ -144,7 +147,8 @@ def _told(call: Call, outcome: Outcome) -> dict[str, Any]:
     for loss in outcome.losses:
         call.say(f"lost: {loss}")
     for path in outcome.archive:
-        call.say(f"its folder and its rows are kept in {path}")
+        whole = any(each.is_dir() for each in Path(path).iterdir())
+        call.say(f"its {'folder and its rows' if whole else 'rows'} are kept in {path}")
     for line in outcome.commit:
         call.say(f"commit it: {line}")
     for note in outcome.notes:

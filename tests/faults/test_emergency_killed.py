@@ -50,11 +50,22 @@ if step == "half loaded":
 if step == "half moved":
     from naap_ops.prisma.archive import Entry
     Entry.take = lambda *_: os.killpg(0, signal.SIGKILL)
+if step == "between renames and commit":
+    from naap_ops.restore import aside
+    aside.open_to_all = lambda *_: os.killpg(0, signal.SIGKILL)
+if step == "renamed":
+    from naap_ops.postgres import swap
+    rename = swap._rename
+    def renamed(*words):
+        rename(*words)
+        os.killpg(0, signal.SIGKILL)
+    swap._rename = renamed
 from naap_ops.cli import main
 main(["naap-ops", *sys.argv[1:]])
 """
 PLACES = [(step, state) for step in STEPS for state in ("begun", "done")]
 FEW = [("load", "done"), ("folder", "done"), ("swap", "done"), ("half loaded", ""), ("half moved", "")]
+SWAPPING = [("between renames and commit", ""), ("renamed", "")]
 ALL = [*(place for place in PLACES if place not in FEW)]
 
 
@@ -100,7 +111,7 @@ def assert_recovers(scene: Scene, step: str, state: str, way: str) -> None:
 
 
 @pytest.mark.parametrize("way", ["--resume", "--abort"])
-@pytest.mark.parametrize(("step", "state"), FEW)
+@pytest.mark.parametrize(("step", "state"), [*FEW, *SWAPPING])
 def test_killed(scene: Scene, step: str, state: str, way: str) -> None:
     assert_recovers(scene, step, state, way)
 
@@ -123,6 +134,15 @@ def test_killed_while_connections_are_refused(scene: Scene, way: str) -> None:
         scene.assert_taken_back()
     else:
         scene.assert_before()
+
+
+def test_an_abort_killed_as_it_swaps_back(scene: Scene) -> None:
+    scene.commands()
+    die(scene, "untrack", "done", *WORDS)
+    wait_until(lambda: scene.run(*WORDS).code == 17)
+    die(scene, "renamed", "", "emergency", "--abort", "--yes")
+    go_on(scene, "--abort")
+    scene.assert_before()
 
 
 @pytest.mark.long

@@ -8,18 +8,14 @@ from __future__ import annotations
 import signal
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from naap_ops.postgres.conninfo import ConnInfo
-from naap_ops.postgres.session import connect
-from naap_ops.prisma.migrations import migrations
+from tests import rollbacks
 from tests.desk import Run
-from tests.integration.prisma.conftest import INIT, SCHEMA, SCRIPTS, TABLE, WALLET, Site
+from tests.integration.prisma.conftest import Site
 
-COLUMN = "20260401000000_add_balance"
-INDEX = "20260501000000_index_balance"
 LAST = 121
 
 # Wraps what changes the world, counts, and dies at the instant whose number is given; prints how many there were.
@@ -69,50 +65,11 @@ cli.main(["naap-ops", *sys.argv[2:]])
 
 @pytest.fixture
 def site(any_database: ConnInfo, tmp_path: Path) -> Site:
-    """Three migrations applied, the last of which builds an index outside of a transaction; all reverses at hand."""
-    site = Site(tmp_path, any_database)
-    site.add(INIT, SCRIPTS[INIT])
-    site.add(WALLET, SCRIPTS[WALLET])
-    site.add(COLUMN, "")
-    site.add(INDEX, 'DROP INDEX CONCURRENTLY "old_idx";\n')
-    (site.migrations / "migration_lock.toml").write_text('provider = "postgresql"\n', encoding="utf-8")
-    (site.project / "schema.prisma").write_text(SCHEMA, encoding="utf-8")
-    (site.migrations / COLUMN / "migration.sql").write_text(
-        'ALTER TABLE "Wallet" ADD COLUMN "balance" INTEGER NOT NULL DEFAULT 0;\n'
-        'CREATE INDEX "old_idx" ON "Wallet" ("balance");\n',
-        encoding="utf-8",
-    )
-    site.sql(TABLE.format("public"))
-    with connect(any_database) as connection:
-        for each in migrations(site.migrations):
-            connection.execute((each.path / "migration.sql").read_bytes())
-            site.book(each.name, str(each.sha256))
-    site.sql('insert into "Wallet" (id) select generate_series(1, 3)')
-    for name in (COLUMN, INDEX):
-        done = site.run("reverse", "--migration", name, "--from", "history", "--json")
-        assert done.code == 0, done.err
-    return site
-
-
-def world(site: Site) -> dict[str, Any]:
-    """All that counts: schema, rows, books, folders."""
-    return {
-        "schema": site.ask(
-            "select jsonb_agg(x order by x) from (select table_name || '.' || column_name || ' ' || data_type"
-            " from information_schema.columns where table_schema = 'public'"
-            " union all select indexdef || ' ' || indisvalid from pg_indexes join pg_index"
-            " on indexrelid = to_regclass(quote_ident(indexname)) where schemaname = 'public') t(x)"
-        ),
-        "rows": site.ask('select count(*) from "Wallet"'),
-        "books": site.ask("select jsonb_agg(to_jsonb(t) order by id) from _prisma_migrations t"),
-        "folders": sorted(path.name for path in site.migrations.iterdir() if path.is_dir()),
-    }
+    return rollbacks.place(any_database, tmp_path)
 
 
 def killed(site: Site, at: int) -> Run:
-    return site.program(
-        "-c", SUICIDE, str(at), "rollback", "--migration", "add_balance", "--cascade", "--yes", argv0=(sys.executable,)
-    )
+    return site.program("-c", SUICIDE, str(at), *rollbacks.WORDS, argv0=(sys.executable,))
 
 
 def gone_on(site: Site, how: str) -> str:
@@ -144,22 +101,16 @@ def test_killed_at_every_fourth_instant(site: Site, how: str, at: int) -> None:
 
 
 def _killed_and_gone_on(site: Site, how: str, at: int) -> None:
-    before = world(site)
+    before = rollbacks.world(site)
     done = killed(site, at)
     went = gone_on(site, how)
     assert done.code == -signal.SIGKILL, done.err
-    now = world(site)
+    now = rollbacks.world(site)
     if went == "abort":
         assert now == before
         return
     if not went and now["folders"] == before["folders"]:  # killed before it was begun, or after it was over
         assert now == before
-        again = site.run("rollback", "--migration", "add_balance", "--cascade", "--yes", "--json")
+        again = site.run(*rollbacks.WORDS)
         assert again.code == 0, again.err
-        now = world(site)
-    assert now["folders"] == [INIT, WALLET]
-    assert len(now["books"]) == 2
-    assert now["rows"] == 3
-    assert not [line for line in now["schema"] if "balance" in line or "old_idx" in line]
-    assert site.run("status", "--json").code == 0
-    assert gone_on(site, "resume") == ""
+    rollbacks.assert_rolled_back(site)

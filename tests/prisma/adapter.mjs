@@ -29,7 +29,8 @@ function asNative(connection) {
 // `name`: adapter-pg of the engine's generation. The shadow database is one of its own, made and dropped here.
 export function adapter(name) {
   const { PrismaPg } = installed(name);
-  const target = { ...JSON.parse(process.env.NAAP_OPS_TEST_TARGET), max: 1, allowExitOnIdle: true };
+  const { schema, ...where } = JSON.parse(process.env.NAAP_OPS_TEST_TARGET); // what ?schema= names: also where the books are
+  const target = { ...where, ...(schema && { options: `-c search_path=${schema}` }), max: 1, allowExitOnIdle: true };
   class Native extends PrismaPg {
     async connect() {
       return asNative(await super.connect());
@@ -38,7 +39,7 @@ export function adapter(name) {
       const shadow = `shadow_${process.pid}_${Date.now()}`;
       const main = await super.connect();
       await main.executeScript(`CREATE DATABASE ${shadow} TEMPLATE template0`);
-      const connection = asNative(await new PrismaPg({ ...target, database: shadow }).connect());
+      const connection = asNative(await new PrismaPg({ ...target, database: shadow }, { schema }).connect());
       const dispose = connection.dispose.bind(connection);
       connection.dispose = async () => {
         await dispose();
@@ -48,5 +49,5 @@ export function adapter(name) {
       return connection;
     }
   }
-  return new Native(target);
+  return new Native(target, { schema });
 }

@@ -73,12 +73,12 @@ class Prisma:
     @property
     def environ(self) -> dict[str, str]:
         words = self.info.words()
-        options = {"options": f"-c search_path={self.info.schema}"} if self.info.schema != "public" else {}
+        schema = {"schema": self.info.schema} if self.info.schema != "public" else {}
         target = {name: words[name] for name in ("host", "port", "user") if name in words}
         kept = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
         return {
             **kept,
-            "NAAP_OPS_TEST_TARGET": json.dumps({**target, **options, "database": self.info.dbname}),
+            "NAAP_OPS_TEST_TARGET": json.dumps({**target, **schema, "database": self.info.dbname}),
             "NAAP_OPS_TEST_PACKAGES": str(self.packages),
             "NAAP_OPS_TEST_SCHEMA": str(self.project / "schema.prisma"),
             "PRISMA_QUERY_ENGINE_LIBRARY": str(self.packages / "package.json"),  # so that no engine is looked for

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 from collections.abc import Callable
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from naap_ops import files
+from naap_ops.errors import NoSpace, OpsError, StorageError
 
 OLD, NEW = b"old", b"new" * 100_000
 
@@ -94,3 +96,20 @@ def test_hash_and_size_of_what_is_there(tmp_path: Path) -> None:
     assert files.tree_bytes(tmp_path) == len(content) + 5
     files.remove_tree(tmp_path / "a")
     assert files.tree_bytes(tmp_path) == 5
+
+
+def test_a_write_that_is_cut_short_is_gone_on_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a disk that is almost full: the next one fails, or there is room again."""
+    write = os.write
+    monkeypatch.setattr(os, "write", lambda fd, data: write(fd, bytes(data[:3])))
+    with open(tmp_path / "f", "wb") as file:
+        files.write_all(file.fileno(), b"ten bytes.")
+    assert (tmp_path / "f").read_bytes() == b"ten bytes."
+
+
+@pytest.mark.parametrize(("number", "kind"), [(errno.ENOSPC, NoSpace), (errno.EDQUOT, NoSpace), (errno.EACCES, StorageError)])
+def test_failures_of_the_file_system_by_their_kind(number: int, kind: type[OpsError]) -> None:
+    error = files.failure(Path("there"), OSError(number, os.strerror(number)), "a hint")
+    assert type(error) is kind
+    assert "there" in error.text
+    assert os.strerror(number) in error.text

@@ -10,7 +10,9 @@ from typing import Any
 import pytest
 
 from naap_ops.deploys import ways_back
+from naap_ops.errors import ProgramMissing
 from naap_ops.postgres.session import connect
+from naap_ops.postgres.url import to_url
 from naap_ops.prisma.advisory import KEY
 from tests.desk import wait_until
 from tests.integration.prisma.conftest import INIT, PROFILE, WALLET, Site
@@ -81,13 +83,14 @@ def test_a_failure_on_live_rows_is_named_and_can_be_mended(failing: Site) -> Non
     failed = deploy(failing, code=20)
     assert (failed["migration"], failed["statement"], failed["left"]) == (CHECKED, 2, [AFTER])
     assert failed["prisma"] == "P3018"
+    assert (failed["progress"]["upto"], failed["progress"]["of"]) == (0, 2)
     assert 'check constraint "positive"' in failed["message"]
     assert 'ADD CONSTRAINT "positive"' in failed["message"]
     assert "violated by some row" in failed["logs"]
     for offer in (
         "Nothing of it took effect",
         f"invoke resolve --rolled-back {CHECKED}",
-        "invoke rollback --migration failed --strategy restore",
+        "invoke rollback --migration failed",
         f"invoke restore --backup {failed['backup']} --swap",
     ):
         assert offer in failed["hint"]
@@ -109,6 +112,10 @@ def test_half_of_a_script_that_commits_is_not_called_nothing(failing: Site) -> N
     failed = deploy(failing, code=20)
     assert failed["statement"] == 4
     assert "Nothing of it took effect" not in failed["hint"]
+    assert "rollback --migration failed --keep-folder" in failed["hint"]
+    assert "3 of its 4 statements took effect" in failed["message"]
+    assert failed["progress"]["upto"] == 3
+    assert [each["took_effect"] for each in failed["progress"]["statements"]] == ["yes", "yes", "yes", "no"]
 
 
 def test_the_offers_lead_back(failing: Site) -> None:
@@ -177,8 +184,15 @@ def test_the_configured_command(site: Site) -> None:
     assert "status 7: cannot" in failed["message"]
     site.settings('[deploy]\ncommand = ["sleep", "600"]\ntimeout = "1s"\n')
     assert "after 1 s" in deploy(site, code=20)["message"]
-    site.settings('[deploy]\ncommand = ["no_such_program"]\n')
-    assert "status 127" in deploy(site, code=20)["message"]
+
+
+@pytest.mark.parametrize("setting", ["command", "status"])
+def test_a_configured_program_that_is_not_there(site: Site, setting: str) -> None:
+    """Found before the backup."""
+    site.settings(f'[deploy]\n{setting} = ["no_such_program"]\n')
+    assert "no_such_program" in deploy(site, code=ProgramMissing.exit_code)["message"]
+    assert site.listed() == []
+    assert site.ask("select to_regclass('_prisma_migrations')") is None
 
 
 def test_killed_in_the_middle_the_next_one_goes_on(site: Site) -> None:
@@ -193,6 +207,20 @@ def test_killed_in_the_middle_the_next_one_goes_on(site: Site) -> None:
     assert deploy(site)["applied"] == [INIT, PROFILE, WALLET]
     ends = [path.read_text(encoding="utf-8").splitlines()[-1] for path in (site.folder / ".naap_ops/journal").glob("*.jsonl")]
     assert sorted(json.loads(end)["outcome"] for end in ends) == ["done", "failed"]
+
+
+def test_interrupted_it_says_what_is_applied(site: Site) -> None:
+    site.settings('[deploy]\ncommand = ["sh", "-c", "touch begun; exec sleep 600"]\n')
+    child = site.spawn("deploy", "--yes", "--json")
+    wait_until((site.folder / "begun").exists)
+    child.send_signal(signal.SIGINT)
+    out, err = child.communicate(timeout=60)
+    assert child.returncode == 130, err
+    told = json.loads(out.splitlines()[-1])["message"]
+    assert "at its step migrate" in told
+    assert f"{WALLET}: pending" in told
+    [record] = (site.folder / ".naap_ops/records").glob("*.json")
+    assert json.loads(record.read_bytes())["error"]["message"] == told
 
 
 @pytest.mark.parametrize("prisma", ["6"], indirect=True)
@@ -223,3 +251,55 @@ def test_what_changes_after_the_first_look_is_not_deployed(site: Site, monkeypat
     monkeypatch.setattr(ways_back, "reverse", edited_meanwhile)
     assert "have changed" in deploy(site, code=17)["message"]
     assert site.ask("select to_regclass('_prisma_migrations')") is None
+
+
+def test_drift_is_refused_where_that_is_wanted(site: Site) -> None:
+    """On a database that Prisma has never seen as well."""
+    assert any("nothing to drift from" in note for note in deploy(site, "--drift")["notes"])
+    site.add("20260402000000_more", 'ALTER TABLE "User" ADD COLUMN "more" TEXT;')
+    assert any("no drift" in note for note in deploy(site, "--drift")["notes"])
+    site.add(AFTER, BADGE)
+    site.sql('alter table "Wallet" add column "by hand" text')
+    refused = deploy(site, "--drift", code=23)
+    assert "by hand" in refused["message"]
+    assert "invoke drift --sql" in refused["hint"]
+    assert len(site.listed()) == 2
+    assert any("drift was not looked for" in note for note in deploy(site)["notes"])
+
+
+# --- the variable that the project names ------------------------------------------------------------------------------
+
+NAMING = """datasource db {
+  provider  = "postgresql"
+  url       = env("POSTGRES_PRISMA_URL")
+  directUrl = env("POSTGRES_URL_NON_POOLING")
+}
+"""
+ELSEWHERE = "postgresql://nobody@127.0.0.1:1/nowhere"
+
+
+def test_the_variable_that_the_schema_names(site: Site) -> None:
+    """The direct one first, from the .env beside the schema; and it is said."""
+    assert site.info is not None
+    (site.project / "schema.prisma").write_text(NAMING)
+    (site.project / ".env").write_text(f'POSTGRES_PRISMA_URL="{ELSEWHERE}"\nPOSTGRES_URL_NON_POOLING="{to_url(site.info)}"\n')
+    bare = Site(site.folder, None)
+    done = deploy(bare)
+    assert done["applied"] == [INIT, PROFILE, WALLET]
+    assert "connected by POSTGRES_URL_NON_POOLING in " in " ".join(done["notes"])
+    assert bare.listed()[0].alias == site.info.dbname
+    assert bare.run("rollback", "--migration", "latest", "--yes").code == 0
+    assert site.rows(WALLET) == 0
+
+
+def test_usual_names_and_pg_variables_are_stronger(site: Site) -> None:
+    assert site.info is not None
+    (site.project / "schema.prisma").write_text(NAMING)
+    bare = Site(site.folder, None, {"POSTGRES_PRISMA_URL": ELSEWHERE})
+    words = site.info.words()
+    assert bare.run("status").code == 4
+    named = bare.run("status", "--json", DATABASE_URL=to_url(site.info))
+    assert named.code == 23, named.err
+    there = {"PGHOST": words["host"], "PGPORT": words["port"], "PGUSER": words["user"], "PGDATABASE": words["dbname"]}
+    assert bare.run("status", "--json", **there).code == 23
+    assert bare.run("status", "--json", POSTGRES_PRISMA_URL="prisma://accelerate.example.org/?api_key=x").code == 3

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import signal
 import sys
 from pathlib import Path
 
 import pytest
 
+from naap_ops.errors import ProgramMissing
 from naap_ops.postgres.conninfo import ConnInfo
-from tests.desk import Desk, Run
+from tests.desk import Desk, Run, wait_until
 
 # Stands for `prisma db push`: connects by the URL that it is given and changes the schema.
 PUSH = (
@@ -75,10 +77,11 @@ def test_no_reverse_is_made_where_none_is_wanted(desk: Desk) -> None:
 
 
 def test_a_program_that_is_not_there(desk: Desk) -> None:
+    """Found before the backup."""
     done = desk.program("guard", "--json", "--", "no-such-program")
-    assert done.code == 20
-    assert "status 127" in done.json["message"]
-    assert "changed nothing" in done.json["message"]
+    assert done.code == ProgramMissing.exit_code
+    assert "no-such-program" in done.json["message"]
+    assert desk.listed() == []
 
 
 def test_a_dry_run_runs_nothing(desk: Desk) -> None:
@@ -93,3 +96,17 @@ def test_no_command(desk: Desk) -> None:
     done = desk.run("guard", "--json")
     assert done.code == 2
     assert "behind two dashes" in done.json["message"]
+
+
+def test_interrupted_it_still_says_what_was_changed(desk: Desk) -> None:
+    half = "import os, psycopg, time, pathlib; psycopg.connect(os.environ['DATABASE_URL'], autocommit=True)"
+    half += ".execute('create table half (i int)'); pathlib.Path('there').touch(); time.sleep(600)"
+    child = desk.spawn("guard", "--json", "--", sys.executable, "-c", half)
+    wait_until((desk.folder / "there").exists)
+    child.send_signal(signal.SIGINT)
+    out, err = child.communicate(timeout=60)
+    assert child.returncode == 20, err
+    told = json.loads(out.splitlines()[-1])
+    assert "status 130" in told["message"]
+    assert "it changed 2 objects" in told["message"]  # its columns count as well
+    assert "invoke restore --backup" in told["hint"]

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from naap_ops.errors import ProgramMissing
 from naap_ops.postgres.scratch import ScratchServer
 from tests import restored
 from tests.desk import Desk
@@ -51,6 +52,17 @@ def test_it_is_empty_and_can_be_undone(desk: Desk) -> None:
     assert (backup.id, backup.sound.label, backup.verified) == (outcome["backup"], "pre_reset", True)
     undone = desk.run("restore.undo", "--yes", "--json")
     assert undone.code == 0, undone.err
+    assert desk.ask("select count(*) from t") == 1
+
+
+@pytest.mark.parametrize("command", ["sync", "seed"])
+def test_a_program_that_is_not_there_is_found_before_the_backup(desk: Desk, command: str) -> None:
+    desk.settings(f"[reset]\n{command} = ['no_such_program']\n")
+    for words in (("--yes",), ("--dry-run",)):
+        refused = desk.run("reset", "--json", *words)
+        assert refused.code == ProgramMissing.exit_code, refused.err
+        assert "no_such_program" in refused.json["message"]
+    assert desk.listed() == []
     assert desk.ask("select count(*) from t") == 1
 
 

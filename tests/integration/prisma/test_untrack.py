@@ -227,3 +227,38 @@ def test_prisma_8_is_refused(site: Site, any_database: ConnInfo) -> None:
     site.sql("create schema prisma_contract", "create table prisma_contract.marker (space text, core_hash text)")
     assert "Prisma 8" in refused(site)
     assert site.run("status").code == 17
+
+
+def test_rows_that_cannot_be_deleted_leave_the_folder_in_its_place(deployed: Site) -> None:
+    deployed.sql(
+        "create function no() returns trigger language plpgsql as $$ begin raise exception 'not these'; end $$",
+        "create trigger no before delete on _prisma_migrations for each row execute function no()",
+    )
+    assert "not these" in refused(deployed)
+    assert (deployed.rows(WALLET), (deployed.migrations / WALLET / "migration.sql").exists()) == (1, True)
+    deployed.sql("drop trigger no on _prisma_migrations")
+    assert untrack(deployed)["rows"] == 1
+
+
+def test_interrupted_it_has_undone_what_it_says_it_has(deployed: Site) -> None:
+    """While it waits for somebody who looks at the books for long."""
+    before = deployed.ask("select jsonb_agg(to_jsonb(t) order by id) from _prisma_migrations t")
+    assert deployed.info is not None
+    deployed.sql("create table slow (i int)", "insert into slow values (1)")
+    deployed.sql(
+        "create function slow() returns trigger language plpgsql as $$ begin lock table slow; return old; end $$",
+        "create trigger slow before delete on _prisma_migrations for each row execute function slow()",
+    )
+    with connect(deployed.info, autocommit=False) as other:
+        other.execute("select * from slow")
+        child = deployed.spawn("untrack", "--migration", WALLET, "--yes", "--json")
+        waiting = (
+            "select count(*) from pg_stat_activity where wait_event_type = 'Lock' and application_name = 'naap_ops untrack'"
+        )
+        wait_until(lambda: deployed.ask(waiting))
+        assert not (deployed.migrations / WALLET).exists()
+        child.send_signal(signal.SIGTERM)
+        _, err = child.communicate(timeout=60)
+    assert child.returncode == 130, err
+    assert deployed.ask("select jsonb_agg(to_jsonb(t) order by id) from _prisma_migrations t") == before
+    assert (deployed.migrations / WALLET / "migration.sql").exists()

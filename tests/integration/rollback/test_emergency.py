@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
+import shlex
 import shutil
 import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -21,9 +25,12 @@ from naap_ops.errors import (
     ProgramMissing,
     Refused,
 )
+from naap_ops.postgres.conninfo import ConnInfo
 from naap_ops.postgres.scratch import ScratchServer
 from naap_ops.postgres.session import connect
+from naap_ops.restore import aside, ready
 from naap_ops.restore.locking import procedure_lock
+from naap_ops.restore.source import BackupSource
 from tests import emergencies, restored
 from tests.emergencies import Scene
 from tests.integration.prisma.conftest import INIT, PROFILE, WALLET
@@ -217,8 +224,6 @@ ready.put_in_place = and_deploy
 from naap_ops.cli import main
 main(["naap-ops", *sys.argv[1:]])
 """
-    import sys
-
     answer = scene.program("-c", code, *WORDS, argv0=(sys.executable,))
     assert answer.code == 23, answer.err
     assert "--hold" in answer.err
@@ -279,3 +284,147 @@ def test_git_is_told_and_an_abort_takes_that_back(any_scene: Scene) -> None:
     assert scene.run("emergency", "--abort", "--yes").code == 0
     scene.assert_before()
     assert git("status", "--porcelain", "--untracked-files=no") == ""
+
+
+# --- what was loaded, what is live ------------------------------------------------------------------------------------
+
+MORE = (
+    'create index "by name, \'x\'" on "Profile" (id desc)',
+    'create function "two words"(a int, b "User") returns int language sql as $$ select 1 $$',
+    'alter table "User" add constraint positive check (id > 0)',
+    'create view ids as select id from "User"',
+    "create type mood as enum ('a', 'b'); create schema \"other one\"; create table \"other one\".t (i serial primary key)",
+    "create function f() returns trigger language plpgsql as $$ begin return new; end $$;"
+    ' create trigger tr before insert on "Profile" execute function f()',
+)
+
+
+@pytest.fixture
+def rich(any_server: ScratchServer, tmp_path: Path) -> Iterator[Scene]:
+    """Its backup has objects of many kinds."""
+    with emergencies.scene(any_server, tmp_path, *MORE) as scene:
+        yield scene
+
+
+def test_a_rich_catalog_is_as_it_was_loaded(rich: Scene) -> None:
+    answer = rich.run(*WORDS)
+    assert answer.code == 0, answer.err
+    assert answer.json["differences"] == []
+    rich.assert_taken_back()
+    assert not list((rich.folder / ".naap_ops/journal").glob("*.catalog.json"))
+
+
+def test_what_is_missing_afterwards_is_said(rich: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Somebody drops and makes objects between the swap and the look."""
+    put = ready.put_in_place
+
+    def and_meddle(*words: Any, **options: Any) -> Any:
+        found = put(*words, **options)
+        rich.sql(
+            "drop index \"by name, 'x'\"",
+            'drop function "two words"',
+            'alter table "User" drop constraint positive',
+            'drop table "other one".t',
+            "create table uninvited (id int)",
+        )
+        return found
+
+    monkeypatch.setattr(ready, "put_in_place", and_meddle)
+    answer = rich.run(*WORDS)
+    assert answer.code == 0, answer.err
+    told = "\n".join(answer.json["differences"])
+    for name in ("by name, 'x'", "two words", "positive", "other one", "uninvited"):
+        assert name in told
+        assert name in answer.err + answer.out
+        assert name in Path(answer.json["record"]).read_text()
+    assert any(line.startswith("look: ") for line in answer.json["todo"])
+
+
+@pytest.mark.parametrize(
+    ("drop", "word"),
+    [
+        ("drop index \"by name, 'x'\"", "INDEX public by name, 'x'"),
+        ('drop function "two words"', "FUNCTION public two words("),
+        ('alter table "User" drop constraint positive', None),
+        ('alter table "User" drop constraint "User_pkey"', "CONSTRAINT public User User_pkey"),
+        ("drop view ids", "VIEW public ids"),
+        ('drop schema "other one" cascade', "TABLE other one t"),
+        ('drop trigger tr on "Profile"', "TRIGGER public Profile tr"),
+    ],
+)
+def test_what_the_load_has_left_out_is_found_before_anything_is_stopped(
+    rich: Scene, monkeypatch: pytest.MonkeyPatch, drop: str, word: str | None
+) -> None:
+    """pg_restore says that all is well, and it is not. What stands inside of a table's definition has no entry of its own."""
+    rich.commands()
+    load = BackupSource.load
+
+    def and_lose(self: BackupSource, info: ConnInfo, *words: Any) -> None:
+        load(self, info, *words)
+        with connect(info) as connection:
+            connection.execute(drop.encode())
+
+    monkeypatch.setattr(BackupSource, "load", and_lose)
+    if "other one" in drop:  # its rows would be missed first
+        monkeypatch.setattr(aside, "differences", lambda *_: [])
+        monkeypatch.setattr(aside, "_check", lambda *_: {})
+    answer = rich.run(*WORDS)
+    if word is None:
+        assert answer.code == 0, answer.err
+        return
+    assert answer.code == BackupDamaged.exit_code, answer.err
+    assert f"not in the loaded database: {word}" in answer.json["message"]
+    assert rich.said == []
+    rich.assert_before()
+
+
+@pytest.mark.parametrize("code", [0, 1])
+def test_prisma_is_asked_where_it_is_installed(any_scene: Scene, code: int) -> None:
+    """Without a configured command, once the services are up; nothing is fetched for it."""
+    scene = any_scene
+    scene.commands()
+    (scene.folder / "node_modules" / "prisma").mkdir(parents=True)
+    programs = scene.folder / "programs"
+    programs.mkdir()
+    said = scene.folder / "said"
+    (programs / "npx").write_text(f'#!/bin/sh\necho "npx $* $DATABASE_URL" | cut -c1-60 >> "{said}"\nexit {code}\n')
+    (programs / "npx").chmod(0o755)
+    answer = scene.run(*WORDS, PATH=f"{programs}:{os.environ['PATH']}")
+    assert answer.code == 0, answer.err
+    assert " ".join(scene.said).startswith("on stop start off npx --no-install prisma migrate status postgresql://")
+    assert ("as Prisma itself says" if code == 0 else "ended with 1") in answer.json["status"]
+
+
+def test_deployed_again_later_it_is_among_what_is_left_to_do(any_scene: Scene) -> None:
+    """By services that carry the folder in their image, as they start."""
+    row = f"insert into _prisma_migrations values (gen_random_uuid()::text, $$c$$, now(), $${WALLET}$$)"
+    script = any_scene.folder / "again.py"
+    script.write_text(f"import os, psycopg\npsycopg.connect(os.environ['DATABASE_URL'], autocommit=True).execute({row!r})\n")
+    any_scene.commands(f'if [ "$1" = start ]; then "{sys.executable}" "{script}" || exit 1; fi')
+    answer = any_scene.run(*WORDS)
+    assert answer.code == 0, answer.err
+    assert answer.json["again"] == [WALLET]
+    assert any(WALLET in line and "--hold" in line for line in answer.json["todo"])
+
+
+def test_other_settings_when_it_is_gone_on_with(any_scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Connections were refused at the database: they are let in again, though there is a command for the page by now."""
+    scene = any_scene
+    swap = ready.put_in_place
+    monkeypatch.setattr(ready, "put_in_place", lambda *_, **__: (_ for _ in ()).throw(Refused(reason="not now")))
+    assert scene.run(*WORDS).code == 17
+    assert not scene.accepts()
+    monkeypatch.setattr(ready, "put_in_place", swap)
+    scene.commands()
+    assert scene.run("emergency", "--abort", "--yes").code == 0
+    assert scene.accepts()
+    scene.assert_before()
+
+
+def test_what_is_told_can_be_typed(any_scene: Scene) -> None:
+    """The old database's name has quotes and spaces in it."""
+    answer = any_scene.run(*WORDS)
+    [line] = [line for line in answer.json["todo"] if "drop-old" in line]
+    words = shlex.split(line.split("`")[1])
+    assert words == ["invoke", "restore.drop-old", answer.json["previous"]]
+    assert any_scene.run(*words[1:], "--yes").code == 0

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from naap_ops.errors import Blocked, Busy, OpsError, ProcedureMissing, ProcedureUnfinished, Refused
+from naap_ops.errors import Blocked, Busy, NoSpace, OpsError, ProcedureMissing, ProcedureUnfinished, Refused
 from naap_ops.events import Event, Events
 from naap_ops.procedure.journal import Journal, unfinished
 from naap_ops.procedure.perform import abort, perform
@@ -187,3 +189,67 @@ def test_a_full_disk_or_a_closed_folder_is_said_before_the_step(tmp_path: Path) 
     (tmp_path / "file").touch()
     with pytest.raises(OpsError, match=r"Not a directory|File exists"):
         Journal.begin(tmp_path / "file" / "journal", "rollback", {})
+
+
+def full(monkeypatch: pytest.MonkeyPatch, after: int) -> None:
+    """No room after so many lines; what fits of the next is written."""
+    lines = [0]
+    write = os.write
+
+    def written(fd: int, data: bytes) -> int:
+        lines[0] += 1
+        if lines[0] <= after:
+            return write(fd, data)
+        if lines[0] == after + 1:
+            return write(fd, bytes(data[:9]))
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "write", written)
+
+
+def test_no_room_to_begin_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    full(monkeypatch, 0)
+    with pytest.raises(NoSpace):
+        begun(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_no_room_for_a_line_stops_it_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A line that was written in part is no line, neither now nor when it is read again."""
+    world: list[str] = []
+    journal = begun(tmp_path)
+    full(monkeypatch, 1)
+    with pytest.raises(NoSpace):
+        perform(journal, [Mark("a", world), Mark("b", world)], Events())
+    monkeypatch.undo()
+    assert world == ["a"]
+    journal.close()
+    with Journal.resume(tmp_path, "rollback") as again:
+        assert again.state("a") == "begun"
+        perform(again, [Mark("a", world), Mark("b", world)], Events())
+    assert (world, again.outcome) == (["a", "b"], "done")
+
+
+def test_no_room_to_tell_of_a_failure_does_not_hide_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with begun(tmp_path) as journal:
+        full(monkeypatch, 1)
+        with pytest.raises(Blocked):
+            perform(journal, [Mark("a", [], fails=failure())], Events())
+    monkeypatch.undo()
+    assert [each.id for each in unfinished(tmp_path)] == [journal.id]
+
+
+def test_what_comes_before_a_step_is_a_part_of_it(tmp_path: Path) -> None:
+    """A lock that cannot be taken again: nothing was done, nothing is left."""
+    calls: list[int] = []
+
+    def before() -> None:
+        calls.append(1)
+        if len(calls) == 2:
+            raise failure()
+
+    world: list[str] = []
+    with begun(tmp_path) as journal:
+        with pytest.raises(Blocked):
+            perform(journal, [Look("a", world), Mark("b", world)], Events(), before=before)
+        assert (world, journal.outcome) == (["a"], "failed")

@@ -81,6 +81,17 @@ class Sessions:
         for connection in (self.reader, self.guard):
             connection.close()
 
+    @property
+    def lost(self) -> bool:
+        """Whether the server has ended the session that holds the snapshot, or cannot be asked."""
+        from psycopg import Error
+
+        try:
+            self.reader.execute("select 1")
+        except Error:
+            return True
+        return False
+
     def watch(self, waiting: str) -> LockWatch:
         """Watches who is in the way of the sessions of that name."""
         return LockWatch(self.guard, waiting, self.lock_wait_timeout)

@@ -131,7 +131,7 @@ def _dump(
                 archive.readings |= _custom().dump(structure).readings
             globals_sql.result()
         except CommandFailed as error:
-            raise _explained(error, staging.path, source, watch) from error
+            raise _explained(error, staging.path, source, watch, sessions) from error
     return archive
 
 
@@ -144,8 +144,11 @@ def _custom() -> Engine:
     return engine("custom")
 
 
-def _explained(error: CommandFailed, folder: Path, source: Source, watch: LockWatch) -> Exception:
+def _explained(error: CommandFailed, folder: Path, source: Source, watch: LockWatch, sessions: Sessions) -> Exception:
     found = diagnose(error, folder, source.info.address, source.server.user)
+    if type(found) is CommandFailed and sessions.lost:
+        # Workers that connect just then have many words for it: "invalid client encoding" is one of them.
+        return ServerUnreachable(address=source.info.address, reason="the connection was lost during the dump")
     if isinstance(found, Blocked):
         culprits = watch.culprits(waited=not found.fields["queue_met"])
         if watch.lost:  # pg_dump's workers say that of any lock that failed

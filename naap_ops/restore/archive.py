@@ -163,6 +163,24 @@ class Archive:
             raise BackupDamaged(id=self.backup.id, problems="; ".join(wrong) or "not every table's rows are in the archive")
         return sum(arrived)
 
+    def read_rows(self, connection: Connection, turned: Callable[[bytes], bytes]) -> int:
+        """The chosen tables' rows alone, each COPY as ``turned`` has it; their number. Raises BackupDamaged, after the fact."""
+        oids = {table.oid for table in self._tables}
+        rows = [e for e in contents.read(self.tools, self._rows).entries if e.describes("TABLE DATA") and e.oid in oids]
+        arrived: list[int] = []
+        self._check.start()
+        try:
+            printer = Printer(self.tools, owner=False, privileges=False)
+            with RowFeeder(connection, arrived.append, turned) as feeder, closing(printer.pieces(self._rows, rows)) as pieces:
+                for piece in pieces:
+                    feeder.feed(piece)
+                feeder.finish()
+        except CommandFailed as error:
+            self._check.passed()
+            raise load_error(error, _NOWHERE) from error
+        self._check.passed()
+        return sum(arrived)
+
     def proven(self) -> None:
         """Return when all that was read is known to be undamaged. Raises BackupDamaged."""
         self._check.passed()

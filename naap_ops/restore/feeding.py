@@ -95,9 +95,15 @@ def _own_encoding(connection: Connection) -> None:
 
 
 class RowFeeder:
-    """Takes the SQL of rows piece by piece. ``on_table`` is told the rows of each COPY when it is through."""
+    """Takes the SQL of rows piece by piece. ``on_table`` is told the rows of each COPY when it is through.
 
-    def __init__(self, connection: Connection, on_table: Callable[[int], None]) -> None:
+    ``turned`` makes another COPY statement of each, whose rows then go elsewhere.
+    """
+
+    def __init__(
+        self, connection: Connection, on_table: Callable[[int], None], turned: Callable[[bytes], bytes] | None = None
+    ) -> None:
+        self._turned = turned or (lambda statement: statement)
         self._connection = connection
         self._on_table = on_table
         self._cursor: Cursor[tuple[Any, ...]] = connection.cursor()
@@ -124,7 +130,7 @@ class RowFeeder:
             self._held = data
             return b""
         self._run(data[: start.start()])
-        self._copy = self._open.enter_context(self._cursor.copy(start[1]))
+        self._copy = self._open.enter_context(self._cursor.copy(self._turned(start[1])))
         self._held = b""
         return data[start.end() - 1 :]  # with the newline: it stands before the terminator of an empty table
 

@@ -136,7 +136,9 @@ def _todo(outcome: Outcome, reminders: Sequence[str]) -> Iterator[str]:
         yield from reminders
         if outcome.previous:
             name = outcome.previous
-            yield f"copy the rows of {name} that are still wanted; then `invoke restore.drop-old {shlex.quote(name)}`"
+            if outcome.lost:
+                yield "`invoke salvage --since-backup` brings over what can be of the rows above (first with --dry-run)"
+            yield f"when nothing in {name} is wanted any more: `invoke restore.drop-old {shlex.quote(name)}`"
     yield from (
         f"{name} was deployed again by something that still has its folder: stop that, then take it back once more with --hold"
         for name in outcome.again

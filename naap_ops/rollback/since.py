@@ -17,16 +17,19 @@ import psycopg
 from psycopg import sql
 
 from naap_ops.backup.manifest import Manifest, TableFact
+from naap_ops.backup.transactions import horizon, unseen
 from naap_ops.postgres.session import server_info
 from naap_ops.wording import count_of
 
 if TYPE_CHECKING:
     from naap_ops.postgres.session import Connection
 
-_MODULUS: Final = 2**32
-_FIRST_NORMAL: Final = 3  # transaction ids below are not of transactions
-# Rows written by a transaction that the snapshot did not see: begun after it, or still under way then.
-_WRITTEN: Final = "select count(*) from only {} where age(xmin) <= age(%s::text::xid) or xmin::text = any(%s)"
+# Rows written by a transaction that the snapshot did not see: begun after it, or still under way then. And those of whatever
+# was begun after the oldest that was under way: which of it subtransactions of these wrote cannot be told.
+_WRITTEN: Final = """
+select count(*) filter (where age(xmin) <= age(%(first)s::text::xid) or xmin::text = any(%(under_way)s)),
+       count(*) filter (where age(xmin) <= age(%(horizon)s::text::xid)) from only {}
+"""
 _TABLES: Final = """
 select n.nspname, c.relname, c.oid::bigint, coalesce(s.n_live_tup, greatest(c.reltuples, 0))::bigint
 from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
@@ -80,27 +83,19 @@ def _one(
             with connection.transaction():
                 connection.execute(f"set local statement_timeout = {left}".encode())
                 if transactions is not None:
-                    first, under_way = _unseen(transactions)
+                    first, under_way = unseen(transactions)
                     query = sql.SQL(_WRITTEN).format(sql.Identifier(*name))
-                    row = connection.execute(query, [first, under_way]).fetchone()
+                    names = {"first": first, "under_way": under_way, "horizon": horizon(transactions)}
+                    row = connection.execute(query, names).fetchone()
                     assert row is not None
-                    return Written(table, row[0])
+                    known, most = row
+                    return Written(table, most if under_way else known, exact=not under_way or known == most)
                 row = connection.execute(sql.SQL("select count(*) from only {}").format(sql.Identifier(*name))).fetchone()
                 assert row is not None
                 return Written(table, max(0, row[0] - (was.rows or 0 if was else 0)), exact=was is None)
         except (psycopg.errors.QueryCanceled, psycopg.errors.InsufficientPrivilege):
             pass
     return Written(table, max(0, live - (was.rows or 0 if was else 0)), exact=False)
-
-
-def _unseen(transactions: str) -> tuple[str, list[str]]:
-    """The first transaction after the snapshot, and those under way in it, of ``xmin:xmax:xip,...``, as 32-bit ids."""
-    _, first, under_way = transactions.split(":")
-    return _short(first), [_short(each) for each in under_way.split(",") if each]
-
-
-def _short(txid: str) -> str:
-    return str(max(int(txid) % _MODULUS, _FIRST_NORMAL))
 
 
 def as_json(written: Iterable[Written]) -> dict[str, int]:

@@ -83,11 +83,11 @@ def run(
     with progress(call):
         outcome = restores.restore(call.app, source, target, aim, options)
     call.report(rows=outcome.rows)
-    call.say(_told(outcome, aim, call.database))
+    call.say(_told(outcome, aim, call.database, file=bool(file)))
     return dataclasses.asdict(outcome)
 
 
-def _told(outcome: Outcome, aim: Aim, database: str | None) -> str:
+def _told(outcome: Outcome, aim: Aim, database: str | None, *, file: bool = False) -> str:
     part = aim.what if aim.what in ("schema", "table") else ""
     what = f"{part} {aim.name} of {outcome.database}" if part else outcome.database
     text = f"restored {what}: {count_of(outcome.rows, 'row')} in {count_of(outcome.tables, 'table')}, {outcome.seconds:.1f} s"
@@ -96,6 +96,9 @@ def _told(outcome: Outcome, aim: Aim, database: str | None) -> str:
         words = [*(["--database", database] if database else []), *([f"--{part}", aim.name] if part else [])]
         undo = shlex.join(["invoke", "restore.undo", *words])
         text += f"\nthe old one is kept as {outcome.previous}; `{undo}` puts it back"
+        if aim.what == "swap" and not file:
+            salvage = shlex.join(["invoke", "salvage", "--since-backup", "--dry-run", *words])
+            text += f"; `{salvage}` says what was written there since the backup and can be brought over"
     return "\n".join([text, *(f"note: {note}" for note in outcome.notes)])
 
 

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from naap_ops.tasks.command import Call, command
 
+_SHOWN = 3  # losses of one reverse
+
 if TYPE_CHECKING:
     from naap_ops.deploys.deploy import Asked
     from naap_ops.deploys.preflight import Preflight
@@ -113,10 +115,11 @@ def _dry(call: Call, asked: Asked, seen: Preflight) -> dict[str, Any]:
 
 def _reverse_line(entry: dict[str, Any]) -> str:
     losses = entry["losses"]
-    lost = f", which loses {len(losses)} thing{'s' if len(losses) > 1 else ''}" if losses else ""
+    shown = [f"\n  loses {each['loss']} of {each['object'] or 'the database'}: {each['reason']}" for each in losses[:_SHOWN]]
+    lost = "".join([*shown, *([f"\n  and {len(losses) - _SHOWN} losses more"] if len(losses) > _SHOWN else [])])
     reason = f" ({entry['reason']})" if entry["reason"] else ""
     where = f" in {entry['proved_in']}" if entry["reverse"] == "proved" and entry.get("proved_in") else ""
-    return f"reverse of {entry['name']}: {entry['reverse']}{where}{lost}{reason}"
+    return f"reverse of {entry['name']}: {entry['reverse']}{where}{reason}{lost}"
 
 
 def _told(call: Call, record: Record) -> dict[str, Any]:

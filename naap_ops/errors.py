@@ -19,6 +19,7 @@ class OpsError(Exception):
     name: ClassVar[str] = "internal"
     message: ClassVar[str] = "{detail}"
     hint: ClassVar[str] = ""
+    record: str = ""
 
     def __init__(self, **fields: Any) -> None:
         self.fields = fields
@@ -27,8 +28,15 @@ class OpsError(Exception):
         super().__init__(self.text)
 
     def as_dict(self) -> dict[str, Any]:
-        """The JSON form: ``error`` (class), ``code``, ``message``, ``hint``."""
-        return {"error": type(self).__name__, "code": self.exit_code, "message": self.text, "hint": self.advice}
+        """The JSON form: ``error`` (class), ``code``, ``message``, ``hint``; ``record`` where one was written."""
+        said = {"error": type(self).__name__, "code": self.exit_code, "message": self.text, "hint": self.advice}
+        return {**said, "record": self.record} if self.record else said
+
+    def recorded(self, path: str) -> None:
+        """What was done up to the failure stands in the file ``path``; nothing where that is empty."""
+        if path:
+            self.record = path
+            self.advice = "\n  ".join(each for each in (self.advice, f"What was done is recorded in {path}") if each)
 
 
 class InternalError(OpsError):

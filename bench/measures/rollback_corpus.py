@@ -115,6 +115,8 @@ def _history(
     prisma = Prisma(GENERATION, packages, project / "prisma", info)
     for named in reversed(list(before)):
         done = _command(project, environ, "rollback", "--migration", named)
+        if done.get("error") == "Undecided":  # of rows that it changed itself: somebody has to choose, and here that is us
+            done = _command(project, environ, "rollback", "--migration", named, "--strategy", "restore")
         if done.get("error"):
             tally.refused.append(f"{name} {named}: {' '.join(done['message'].split())[:200]}")
             return

@@ -83,19 +83,28 @@ def deploy(app: App, database: str | None, asked: Asked, seen: Preflight, tell: 
         applying = [Applying(app, database, seen.only(part), journal, tell) for part in seen.parts]
         work = _Work(app, database, asked, seen, journal, _begun(journal, seen), applying, {**seen.blocked})
         try:
-            with server_errors(seen.target.info, "deploying"):
-                work.all()
-        except (OpsError, KeyboardInterrupt) as error:
-            known = error if isinstance(error, OpsError) else work.interrupted()
-            work.record.error = known.as_dict()
-            with suppress(OpsError):  # where even that cannot be written, what went wrong first is what people must hear
-                journal.end(FAILED, error=known.text)
-            raise known from None if known is not error else error.__cause__
-        else:
-            journal.end(DONE)
-        finally:
-            work.keep()
+            _run(work)
+        except OpsError as error:
+            error.recorded(work.record.record)
+            raise
     return work.record
+
+
+def _run(work: _Work) -> None:
+    """With its journal ended and its record written, whatever comes of it."""
+    try:
+        with server_errors(work.seen.target.info, "deploying"):
+            work.all()
+    except (OpsError, KeyboardInterrupt) as error:
+        known = error if isinstance(error, OpsError) else work.interrupted()
+        work.record.error = known.as_dict()
+        with suppress(OpsError):  # where even that cannot be written, what went wrong first is what people must hear
+            work.journal.end(FAILED, error=known.text)
+        raise known from None if known is not error else error.__cause__
+    else:
+        work.journal.end(DONE)
+    finally:
+        work.keep()
 
 
 def _close_interrupted(app: App, database: str) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from naap_ops import halfway
+from naap_ops.config import patterns
 from naap_ops.errors import CommandFailed, MigrationUnreadable, OpsError, StorageError
 from naap_ops.postgres.session import connect
 from naap_ops.prisma import tracking
@@ -93,7 +94,7 @@ def _halfway(
         line=line,
         logs=logs,
         progress=seen.progress.as_dict() if seen.progress else None,
-        hint="\n  ".join(_offers(found, seen, facts["backup"])),
+        hint="\n  ".join(_offers(app, database, found, seen, facts["backup"])),
         **facts,
     )
 
@@ -125,39 +126,26 @@ def _excerpt(script: Script | None, statement: int | None) -> str:
     return f"\n  {sql if len(sql) <= 200 else sql[:200] + ' ...'}"
 
 
-def _offers(found: Preflight, seen: Halfway, backup: str | None) -> Sequence[str]:
-    name, told = seen.migration, seen.progress
-    if found.fleet:
-        return _offers_tenant(found.schema, seen, backup)
-    again = f"mend it, then `invoke resolve --rolled-back {name}` and `invoke deploy` again."
+def _offers(app: App, database: str | None, found: Preflight, seen: Halfway, backup: str | None) -> Sequence[str]:
+    """Where other tenants have run the script as it is, it is the rows of this one that are mended, not the script."""
+    name, told, schema = seen.migration, seen.progress, found.schema
+    slug = patterns.slug_of(app.loaded.database(database).tenant_schemas, schema)
+    tenant = f" --tenant {shlex.quote(slug)}" if slug is not None else ""
+    what = "the rows that it stumbles on" if found.fleet else "it"
+    rollback = f"invoke rollback --migration {name}{tenant}" if found.fleet else "invoke rollback --migration failed"
+    again = f"mend {what}, then `invoke resolve --rolled-back {name}{tenant}` and `invoke deploy` again."
     if told is None or told.upto is None:
         offers = [f"If nothing of it took effect, or once you have undone that by hand: {again}"]
     elif told.nothing:
         offers = [f"Nothing of it took effect: {again}"]
     elif told.whole:
-        offers = [f"Nothing of it is left to do: `invoke resolve --applied {name}`, then `invoke deploy` for those after it."]
+        offers = [f"Nothing of it is left to do: `invoke resolve --applied {name}{tenant}`, then `invoke deploy` again."]
     else:
-        offers = ["Undo what took effect, keep its folder, mend it: `invoke rollback --migration failed --keep-folder`."]
-    offers.append("Back to before it, with Prisma's books: `invoke rollback --migration failed` shows every way.")
-    if backup is not None:
-        offers.append(f"All of the database as it was before this deploy: `invoke restore --backup {backup} --swap`.")
-    return offers
-
-
-def _offers_tenant(schema: str, seen: Halfway, backup: str | None) -> Sequence[str]:
-    """Other tenants have run the script as it is: it is the rows here that are mended, not the script."""
-    name, told = seen.migration, seen.progress
-    again = f"mend the rows that it stumbles on, then `invoke resolve --rolled-back {name} --all-tenants` and deploy again."
-    if told is None or told.upto is None:
-        offers = [f"If nothing of it took effect, or once you have undone that by hand: {again}"]
-    elif told.nothing:
-        offers = [f"Nothing of it took effect: {again}"]
-    elif told.whole:
-        offers = [f"Nothing of it is left to do there: `invoke resolve --applied {name} --all-tenants`."]
-    else:
-        words = f"`invoke rollback --migration {name} --tenant ... --keep-folder`"
-        offers = [f"Undo what took effect there, keep its folder, mend the rows, deploy again: {words}."]
-    if backup is not None:
+        offers = [f"Undo what took effect, keep its folder, mend {what}: `{rollback} --keep-folder`."]
+    offers.append(f"Back to before it, with Prisma's books: `{rollback}` shows every way.")
+    if backup is not None and found.fleet:
         words = shlex.join(["invoke", "restore", "--backup", backup, "--schema", schema])
         offers.append(f"This tenant as it was before this deploy, books included: `{words}`.")
+    elif backup is not None:
+        offers.append(f"All of the database as it was before this deploy: `invoke restore --backup {backup} --swap`.")
     return offers

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 from naap_ops.tasks.command import Call, command
 from naap_ops.wording import count_of
 
+_SHOWN = 3  # losses of one reverse
+
 if TYPE_CHECKING:
     from naap_ops.deploys.capture import Wanted
     from naap_ops.deploys.deploy import Asked
@@ -135,10 +137,11 @@ def _kept(call: Call, asked: Asked, seen: Preflight, wanted: list[Wanted]) -> li
 
 def _reverse_line(entry: dict[str, Any]) -> str:
     losses = entry["losses"]
-    lost = f", which loses {len(losses)} thing{'s' if len(losses) > 1 else ''}" if losses else ""
+    shown = [f"\n  loses {each['loss']} of {each['object'] or 'the database'}: {each['reason']}" for each in losses[:_SHOWN]]
+    lost = "".join([*shown, *([f"\n  and {len(losses) - _SHOWN} losses more"] if len(losses) > _SHOWN else [])])
     reason = f" ({entry['reason']})" if entry["reason"] else ""
     where = f" in {entry['proved_in']}" if entry["reverse"] == "proved" and entry.get("proved_in") else ""
-    return f"reverse of {entry['name']}: {entry['reverse']}{where}{lost}{reason}"
+    return f"reverse of {entry['name']}: {entry['reverse']}{where}{reason}{lost}"
 
 
 def _told(call: Call, record: Record) -> dict[str, Any]:

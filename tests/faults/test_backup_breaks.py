@@ -312,6 +312,7 @@ finally:
 """
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("major", "format", "compression"),
     [

@@ -174,7 +174,7 @@ def test_two_at_once(desk: Desk, aim: str) -> None:
     assert desk.ask("select count(*) from app.t") == ROWS
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("aim", AIMS)
 def test_killed_at_twenty_instants(desk: Desk, aim: str) -> None:
     chance = random.Random(SEED)

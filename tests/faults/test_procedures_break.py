@@ -24,7 +24,7 @@ from tests.desk import Run, wait_until
 from tests.emergencies import Scene
 from tests.integration.prisma.conftest import WALLET, Site
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.long
 
 EMERGENCY = ("emergency", "--migration", "wallet", "--yes", "--json")
 UNTRACK = ("untrack", "--migration", "index_balance", "--yes", "--json")

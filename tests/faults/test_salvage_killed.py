@@ -14,7 +14,7 @@ from tests import salvaged
 from tests.desk import wait_until
 from tests.salvaged import WORDS, Ground
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.long
 
 # Dies before or behind a function of the salvage, once that has been called so many times.
 DYING = """

@@ -244,7 +244,8 @@ islands = st.lists(
 )
 
 
-@pytest.mark.slow
+@pytest.mark.long
+@pytest.mark.timeout(900)
 @settings(
     max_examples=EXAMPLES,
     phases=[Phase.generate],

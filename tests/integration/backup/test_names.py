@@ -162,7 +162,7 @@ def test_every_kind_of_table_in_every_format(desk: Desk) -> None:
         )
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("format", ["directory", "plain"])
 def test_two_thousand_tables(any_desk: Desk, format: str) -> None:
     """Each named on pg_dump's command line, with names as long as names can be."""

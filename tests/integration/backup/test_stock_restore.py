@@ -149,6 +149,7 @@ def test_whole_databases(
 
 @pytest.mark.parametrize("kind", ["full", "data"])
 @pytest.mark.parametrize("format", ["directory", "custom", "plain"])
+@pytest.mark.long
 @pytest.mark.pg(15, 17)
 def test_parts(naap_desk: Desk, server: ScratchServer, fresh: ScratchServer, format: str, kind: str) -> None:
     """A schema with foreign keys out of it: its rows are all there, in the tables of the whole."""
@@ -194,6 +195,7 @@ ENCRYPTED = [
 
 
 @pytest.mark.parametrize(("format", "kind", "compression"), ENCRYPTED, ids=["-".join(case) for case in ENCRYPTED])
+@pytest.mark.long
 @pytest.mark.pg(16)
 def test_encrypted(naap_desk: Desk, fresh: ScratchServer, tmp_path: Path, format: str, kind: str, compression: str) -> None:
     """With the real age, and nothing of ours: the stored hashes first, then every file decrypted, then as ever."""

@@ -78,7 +78,7 @@ def test_one_that_fails_neither_stops_nor_hides_the_others(deployed: Fleet) -> N
     assert {each["migrations"][0] for each in told["done"]} == {STRICT}
     failed = told["failed"]["tenant_01"]
     assert (failed["migration"], failed["statement"], failed["prisma"]) == (STRICT, 2, "P3018")
-    assert f"invoke resolve --rolled-back {STRICT} --all-tenants" in told["hint"]
+    assert f"invoke resolve --rolled-back {STRICT} --tenant 01`" in told["hint"]
     assert f"invoke restore --backup {failed['backup']} --schema tenant_01" in told["hint"]
     assert deployed.having(STRICT) == ["core", "tenant_00", "tenant_02", "tenant_03"]
     assert "tenant_01" not in deployed.with_column("users", "nick")  # one transaction
@@ -140,7 +140,8 @@ def test_tenants_that_lag_and_new_ones(deployed: Fleet) -> None:
         "tenant_02": [OPTIONAL],
         "tenant_new": [INITIAL, WORKSPACES, SETTINGS, OPTIONAL],
     }
-    record = json.loads(max((deployed.folder / ".naap_ops/records").glob("*.json")).read_bytes())
+    assert told["hint"].endswith(f"What was done is recorded in {told['record']}")
+    record = json.loads(Path(told["record"]).read_bytes())
     assert {each["proved_in"] for each in record["migrations"]} == {"tenant_new"}
     assert record["outcome"] == "failed"
     assert record["tenants"][-1]["state"] == "left_out"

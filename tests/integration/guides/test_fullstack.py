@@ -10,7 +10,7 @@ import pytest
 
 from tests.integration.guides.conftest import Guided
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.long, pytest.mark.timeout(600)]
 INIT, POSTS = "20260101000000_init", "20260201000000_add_posts_table"
 SCRIPT = """CREATE TYPE "UserRole" AS ENUM ('USER', 'ADMIN');
 CREATE TABLE "User" ("id" TEXT NOT NULL, "email" TEXT NOT NULL, "role" "UserRole" NOT NULL DEFAULT 'USER',

@@ -10,7 +10,7 @@ import pytest
 
 from tests.integration.guides.conftest import Guided
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.long, pytest.mark.timeout(600)]
 INIT_SCHEMAS = "CREATE SCHEMA IF NOT EXISTS plugin_community;\nCREATE SCHEMA IF NOT EXISTS plugin_wallet;\n"
 TABLES = """CREATE TABLE IF NOT EXISTS public."User" ("id" TEXT PRIMARY KEY, "email" TEXT);
 CREATE TABLE IF NOT EXISTS plugin_community."CommunityPost" ("id" TEXT PRIMARY KEY, "title" TEXT, "score" INTEGER);

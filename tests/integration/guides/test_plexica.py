@@ -10,7 +10,7 @@ import pytest
 from tests.integration.fleet.conftest import INITIAL, SCRIPTS, SETTINGS, WORKSPACES
 from tests.integration.guides.conftest import Guided
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.long, pytest.mark.timeout(600)]
 CONFIG = """import { config } from 'dotenv';
 import { resolve } from 'path';
 import { defineConfig, env } from 'prisma/config';

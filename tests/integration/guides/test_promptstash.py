@@ -9,7 +9,7 @@ import pytest
 
 from tests.integration.guides.conftest import Guided
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.long, pytest.mark.timeout(600)]
 INIT, PHONE = "20250101000000_init", "20250201000000_add_column_to_table"
 SCRIPT = """CREATE TABLE "User" ("id" TEXT NOT NULL, "firstName" TEXT NOT NULL, "lastName" TEXT NOT NULL, "email" TEXT NOT NULL,
   "status" TEXT, CONSTRAINT "User_pkey" PRIMARY KEY ("id"));

@@ -17,7 +17,7 @@ from tests import restored, samples
 from tests.integration.prisma.conftest import SCHEMA, Site
 from tests.prisma.engines import GENERATIONS, Prisma
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.long, pytest.mark.timeout(900)]
 BASELINE = "20260101000000_baseline"
 HISTORY = "livepeer__naap"
 REPUTATION = "20261120000000_add_reputation"
@@ -158,7 +158,6 @@ def test_a_destructive_push_behind_guard(naap: Naap) -> None:
     assert naap.objects() == before
 
 
-@pytest.mark.long
 def test_its_own_history(any_server: ScratchServer, tmp_path: Path, prisma_packages: Path) -> None:
     """Every migration that it has, in one deploy; then the last ten back, newest first, each in its turn."""
     scripts = samples.histories()[HISTORY]

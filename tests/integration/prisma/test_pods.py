@@ -24,7 +24,7 @@ from tests.emergencies import Scene
 from tests.integration.prisma.conftest import INIT, PROFILE, WALLET, Site
 from tests.prisma.engines import GENERATIONS, Prisma
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.long
 
 LOCKED = "P1002"
 

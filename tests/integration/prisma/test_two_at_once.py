@@ -18,7 +18,7 @@ from tests.desk import Run, wait_until
 from tests.emergencies import Scene
 from tests.integration.prisma.conftest import INIT, PROFILE, WALLET, Site
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.long
 
 NEXT = "20260401000000_add_note"
 COMMANDS = {

@@ -28,6 +28,7 @@ from naap_ops.postgres.session import connect
 from naap_ops.prisma.books import books
 from naap_ops.reverse import document, edited, files, history, refusals, shadows, starting, verdicts
 from naap_ops.reverse.files import Migration
+from naap_ops.reverse.images.model import Image
 from naap_ops.reverse.make import Reverse, make
 from naap_ops.reverse.proof import Shadow
 from naap_ops.reverse.render import Sql
@@ -42,7 +43,10 @@ PROVED, REFUSED, FAILED = 0, 18, 19
 
 @dataclass(frozen=True)
 class Wanted:
-    """What the flags say. ``state``: live, backup[:ID], history, empty; None: whichever fits. ``schema`` None: the URL's."""
+    """What the flags say. ``state``: live, backup[:ID], history, empty; None: whichever fits. ``schema`` None: the URL's.
+
+    ``images``: what rows are brought back from, ``overwrite``: over newer values.
+    """
 
     database: str | None = None
     schema: str | None = None
@@ -50,6 +54,8 @@ class Wanted:
     proof: bool = True
     force: bool = False
     check: bool = False
+    images: tuple[Image, ...] = ()
+    overwrite: bool = False
 
 
 @dataclass(frozen=True)
@@ -283,7 +289,7 @@ def _series(app: App, wanted: Wanted, there: Live | None, begin: Start, chosen: 
             while left and usable and not stopped:
                 migration = left.pop(0)
                 script = migration.script()
-                reverse, usable = _reversed(ground, script, templates, prove=wanted.proof)
+                reverse, usable = _reversed(ground, script, templates, wanted)
                 yield _kept(wanted, migration, reverse, ground)
                 if reverse.status == "unproved" and not reverse.text:
                     stopped = f"{migration.name} before it could not be run: {reverse.reason}"
@@ -293,12 +299,20 @@ def _series(app: App, wanted: Wanted, there: Live | None, begin: Start, chosen: 
         yield Made(migration, verdicts.unproved(migration.script(), stopped), None, begin.words)
 
 
-def _reversed(ground: Ground, script: Script, templates: Sql, *, prove: bool) -> tuple[Reverse, bool]:
+def _reversed(ground: Ground, script: Script, templates: Sql, wanted: Wanted) -> tuple[Reverse, bool]:
     """A reverse, and whether the shadow can be gone on with. Raises ForwardFailed where the migration itself is at fault."""
     shadow = ground.shadow
     before = shadow.catalog
     try:
-        reverse = make(shadow, script, templates, state=ground.state, prove=prove)
+        reverse = make(
+            shadow,
+            script,
+            templates,
+            state=ground.state,
+            prove=wanted.proof,
+            images=wanted.images,
+            force=wanted.overwrite,
+        )
     except ShadowSpoiled as failure:
         return verdicts.spoiled(script, failure, ground.state, before.major), False
     except ForwardFailed as failure:

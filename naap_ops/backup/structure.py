@@ -20,7 +20,8 @@ _CONTENT = ROWS | {"BLOB", "BLOBS", "BLOB METADATA", "LARGE OBJECT", "LARGE OBJE
 def script(backup: Backup, tools: Toolset | None, *, full: bool) -> str:
     """The script; ``full`` with owners and privileges, where the archive can tell them apart. Raises CommandFailed, Refused."""
     manifest = backup.sound
-    with backup.storage.local(backup.prefix) as folder:
+    whole = f"{manifest.archive}/toc.dat" if manifest.format == "directory" else manifest.archive
+    with backup.storage.local(backup.prefix, [manifest.structure or whole]) as folder:
         if manifest.format == "plain" and manifest.structure is None:
             return _without_rows(folder / manifest.archive)
         if tools is None or tools.bindir is None:

@@ -108,6 +108,18 @@ class DeploySettings(_Section):
     timeout: Duration = timedelta(minutes=30)
 
 
+class CaptureSettings(_Section):
+    """Rows that a migration is about to destroy, kept in the database by `deploy` for its reverse.
+
+    ``ceiling``: MB, estimated, from which on it is asked for by --capture; ``expires``: after which they are dropped.
+    """
+
+    enabled: bool = True
+    ceiling: Annotated[int, BeforeValidator(_number), Field(ge=0)] = 1024
+    lock_timeout: Annotated[Duration, Field(gt=timedelta())] = timedelta(seconds=10)
+    expires: Duration = timedelta(days=30)
+
+
 class RollbackSettings(_Section):
     """How a reverse runs: how long it waits for a lock, and how often. ``hold``: keep an applied row by default."""
 
@@ -349,6 +361,7 @@ class Settings(BaseSettings):
     services: ServicesSettings = ServicesSettings()
     maintenance: MaintenanceSettings = MaintenanceSettings()
     deploy: DeploySettings = DeploySettings()
+    capture: CaptureSettings = CaptureSettings()
     rollback: RollbackSettings = RollbackSettings()
     reset: ResetSettings = ResetSettings()
     retention: RetentionSettings = RetentionSettings()

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from naap_ops import redact
 from naap_ops.app import App
 from naap_ops.deploys import failure
+from naap_ops.deploys.capture import Capturing, Wanted
 from naap_ops.deploys.preflight import Part, Preflight, states
 from naap_ops.errors import CommandFailed, OpsError, OutOfStep
 from naap_ops.exclusion import INSIDE
@@ -26,7 +27,10 @@ if TYPE_CHECKING:
 @dataclass
 class Applying:
     """``seen``: of this schema alone. ``tell`` hears what a configured command prints. Afterwards ``after`` has every
-    migration's state, ``seconds`` how long each took where the built-in applied it, ``status`` the command's exit."""
+    migration's state, ``seconds`` how long each took where the built-in applied it, ``status`` the command's exit.
+
+    ``keeping``: by migration, what is kept of its rows; ``captured``: what was, ``migration, table, rows, bytes``.
+    """
 
     app: App
     database: str | None
@@ -37,6 +41,8 @@ class Applying:
     seconds: dict[str, float] = field(default_factory=dict)
     status: int | None = None
     notes: list[str] = field(default_factory=list)
+    keeping: dict[str, Wanted] = field(default_factory=dict)
+    captured: list[dict[str, Any]] = field(default_factory=list)
 
     @property
     def part(self) -> Part:
@@ -73,6 +79,19 @@ class Applying:
             raise
 
     def _by_ourselves(self) -> None:
+        chosen = self.app.loaded.settings.capture
+        limits = chosen.lock_timeout.total_seconds(), chosen.expires
+        beside = Capturing(self.seen.target.info, self.schema, self.keeping, *limits)
+        try:
+            self._applied_beside(beside)
+        finally:
+            self.captured = [
+                {"migration": name, "table": ".".join(each.keep.relation), "rows": each.rows, "bytes": each.bytes}
+                for name, images in beside.taken.items()
+                for each in images
+            ]
+
+    def _applied_beside(self, beside: Capturing) -> None:
         seen, seconds = self.seen, self.app.loaded.settings.prisma.lock_timeout.total_seconds()
         done = applier.deploy(
             seen.target.info,
@@ -81,6 +100,7 @@ class Applying:
             schema=self.schema,
             lock_seconds=seconds,
             only=list(self.part.pending),
+            beside=beside,
         )
         self.seconds = {each.name: each.seconds for each in done}
         self.after = dict.fromkeys(self.seconds, "applied")  # until the books are read: an interruption may come before

@@ -14,8 +14,9 @@ from typing import Any, Final
 
 from naap_ops import clock, exclusion, redact
 from naap_ops.app import App
-from naap_ops.deploys import ways_back
+from naap_ops.deploys import capture, ways_back
 from naap_ops.deploys.applying import Applying
+from naap_ops.deploys.capture import Wanted
 from naap_ops.deploys.preflight import Preflight, look
 from naap_ops.deploys.record import Record
 from naap_ops.errors import (
@@ -29,6 +30,7 @@ from naap_ops.errors import (
     ToolMissing,
     WorkInterrupted,
 )
+from naap_ops.postgres.session import connect
 from naap_ops.procedure import journal as journals
 from naap_ops.procedure.journal import DONE, FAILED, Journal
 from naap_ops.restore.failures import server_errors
@@ -43,13 +45,15 @@ _WORST: Final = ("failed", "pending", "absent")
 @dataclass(frozen=True)
 class Asked:
     """What the flags say. ``backup``: this one instead of a new one; ``allowed``: names that need no proved reverse;
-    ``tenant``, ``all_tenants``: in whose schemas."""
+    ``tenant``, ``all_tenants``: in whose schemas; ``capture``: rows are kept however many, ``no_capture``: none are."""
 
     backup: str | None = None
     no_backup: bool = False
     allowed: tuple[str, ...] = ()
     tenant: str | None = None
     all_tenants: bool = False
+    capture: bool = False
+    no_capture: bool = False
 
 
 def preflight(app: App, database: str | None, asked: Asked, *, drift: bool = False) -> Preflight:
@@ -145,7 +149,7 @@ class _Work:
         with self._step("backup", "a backup, read to its end"):
             self._back_up()
         with self._step("reverse", "the reverse of every migration, proved"):
-            self._reverse()
+            self._keep(self._reverse())
         with self._step("look", "a second look: what is pending, who holds Prisma's lock"):
             self._same()
         with self._step("migrate", "the migrations"):
@@ -204,13 +208,36 @@ class _Work:
         self.record.backup = ways_back.back_up(self.app, target, LABEL).id
         self.record.backup_seconds = round(clock.monotonic() - began, 3)
 
-    def _reverse(self) -> None:
+    def _reverse(self) -> list[Wanted]:
         found = ways_back.reverse(self.app, self.database, self.seen, self.asked.allowed, check=False)
         by_name = {each.migration: each for each in found}
         for entry in self.record.migrations:
             one = by_name[entry["name"]]
             entry |= {"reverse": one.status, "reason": one.reason, "losses": list(one.losses), "down": one.down}
             entry["proved_in"] = one.schema
+        return [each.wanted for each in found if each.wanted is not None]
+
+    def _keep(self, wanted: list[Wanted]) -> None:
+        """Decide what is kept; it is read in the transactions of the migrations."""
+        if self.asked.no_capture or not self.app.loaded.settings.capture.enabled:
+            return
+        self.record.notes += capture.reasons(self.app, wanted)
+        able = capture.able(self.app, wanted)
+        keeping = {
+            one.schema: {each.migration: each.moved(one.schema) for each in able if each.migration in one.part.pending}
+            for one in self.applying
+        }
+        every = [each for of in keeping.values() for each in of.values()]
+        if not every:
+            return
+        with connect(self.seen.target.info, application_name="naap_ops deploy") as connection:
+            found = capture.estimates(connection, every)
+        capture.within_ceiling(self.app, found, asked_for=self.asked.capture)
+        if trouble := capture.prepare(self.seen.target.info):
+            self.record.notes.append(trouble)
+            return
+        for one in self.applying:
+            one.keeping = keeping[one.schema]
 
     def _same(self) -> None:
         now = preflight(self.app, self.database, self.asked)
@@ -257,6 +284,7 @@ class _Work:
             record.command = redact.argv(words)
             record.status = max((each.status for each in self.applying if each.status is not None), key=abs)
         record.notes += [note for each in self.applying for note in each.notes]
+        record.captured = [kept for each in self.applying for kept in each.captured]
         for entry in record.migrations:
             there = [each for each in self.applying if entry["name"] in each.part.pending]
             states = [each.states[entry["name"]] for each in there]

@@ -17,7 +17,8 @@ from naap_ops.wording import count_of
 class Record:
     """``migrations``: per migration its ``name``, ``state`` afterwards, ``reverse`` and its ``losses``, ``down``, ``seconds``
     (None where a command applied it), ``proved_in``. ``command``: its words, redacted; None: the built-in deploy. ``status``:
-    its exit. ``error``: the failure's JSON form, None when all went well. ``before``, ``after``: every migration's state.
+    its exit. ``captured``: per table whose rows are kept for a reverse, ``migration, table, rows, bytes``. ``error``: the
+    failure's JSON form, None when all went well. ``before``, ``after``: every migration's state.
 
     ``tenants``: where tenants were asked for, per schema its ``state`` (waiting, current, applied, failed, left_out), what is
     ``applied`` of what was ``pending``, ``seconds``, ``error``. A migration's ``state`` is then the worst in any of them,
@@ -36,6 +37,7 @@ class Record:
     notes: list[str]
     backup: str | None = None
     backup_seconds: float | None = None
+    captured: list[dict[str, Any]] = field(default_factory=list)
     command: list[str] | None = None
     status: int | None = None
     seconds: float = 0.0
@@ -82,7 +84,8 @@ class Record:
         if self.tenants:
             yield "\n## Tenants\n"
             yield from (f"- {tenant_line(each)}" for each in self.tenants)
-        for title, lines in (("Dangers", self.dangers), ("Notes", self.notes)):
+        kept = [f"{each['rows']} of {each['table']} for the reverse of {each['migration']}" for each in self.captured]
+        for title, lines in (("Rows kept", kept), ("Dangers", self.dangers), ("Notes", self.notes)):
             if lines:
                 yield f"\n## {title}\n"
                 yield from (f"- {line}" for line in lines)

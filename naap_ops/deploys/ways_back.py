@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from naap_ops import clock, reverses
 from naap_ops.app import App, Target
+from naap_ops.deploys.capture import Wanted, one_transaction
 from naap_ops.errors import BackupDamaged, MigrationNotFound, OpsError, ProofFailed, Refused, ReverseRefused
 from naap_ops.reverse import files
 
@@ -34,6 +35,8 @@ class Reverse:
     code: int
     schema: str
     """In which it was proved."""
+    wanted: Wanted | None = None
+    """What of its rows would have to be kept, where its reverse is proved."""
 
     def as_dict(self) -> dict[str, Any]:
         return {
@@ -141,7 +144,16 @@ def _told(made: Made, schema: str) -> Reverse:
     facts = made.reverse
     down = str(made.down) if made.down else None
     seconds, losses = round(facts.seconds, 3), tuple(facts.losses)
-    return Reverse(made.migration.name, facts.status, facts.reason, losses, down, seconds, made.exit_code, schema)
+    wanted = _wanted(made, schema)
+    return Reverse(made.migration.name, facts.status, facts.reason, losses, down, seconds, made.exit_code, schema, wanted)
+
+
+def _wanted(made: Made, schema: str) -> Wanted | None:
+    facts = made.reverse
+    if facts.status != "proved":
+        return None
+    cannot = tuple(f"{'.'.join(each.relation or ()) or 'some rows'}: {each.reason}" for each in facts.cannot)
+    return Wanted(made.migration.name, schema, facts.keeps, one_transaction(facts.script), cannot)
 
 
 def _must_do(one: Reverse, allowed: Collection[str]) -> None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from naap_ops import clock
 from naap_ops.errors import ConfigurationError, OpsError
@@ -39,6 +39,19 @@ class Applied:
 
     name: str
     seconds: float
+
+
+class Beside(Protocol):
+    """Something that is done in the very transaction of a migration. Its script holds no BEGIN or COMMIT of its own, then."""
+
+    def wanted(self, migration: str) -> bool:
+        """Whether there is anything to do beside this one."""
+
+    def before(self, connection: Connection, migration: str) -> None:
+        """Raises OpsError: then the migration is not begun, and has no row."""
+
+    def after(self, connection: Connection, migration: str, attempt: str) -> None:
+        """``attempt``: the id of its row. Raises psycopg.Error: then the migration has failed."""
 
 
 @dataclass(frozen=True)
@@ -155,8 +168,10 @@ def deploy(
     schema: str,
     lock_seconds: float = 10.0,
     only: Sequence[str] | None = None,
+    beside: Beside | None = None,
 ) -> list[Applied]:
     """Apply what is pending. ``only``: what the caller expects that to be; raises Refused before anything when it is another.
+    ``beside``: what is done in the transactions of migrations.
 
     Raises what :func:`look` raises, Busy while somebody else migrates, and MigrationFailed (P3018): then its row says so, those
     before it are applied, those after it are not.
@@ -182,7 +197,7 @@ def deploy(
             events.emit("deploy.step", name="apply", text=f"applying {each.name} in {schema}")
             began = clock.monotonic()
             try:
-                _apply(connection, schema, each, session)
+                _apply(connection, schema, each, session, beside)
             except MigrationFailed as failure:
                 failure.fields["applied"] = [one.name for one in done]
                 raise
@@ -190,21 +205,32 @@ def deploy(
     return done
 
 
-def _apply(connection: Connection, schema: str, migration: Migration, again: Callable[[], Connection]) -> None:
+def _apply(
+    connection: Connection, schema: str, migration: Migration, again: Callable[[], Connection], beside: Beside | None
+) -> None:
     """One migration: its row, its script, its row again. ``again`` opens a session where this one is lost."""
     from psycopg import Error, sql
 
     text = _text(migration)
     _reset(connection)
-    id = attempts.begin(connection, schema, migration.name, migration.sha256 or "")
+    within = beside is not None and beside.wanted(migration.name)
+    if beside is not None and within:
+        id = _begin_within(connection, schema, migration, again, beside)
+    else:
+        id = attempts.begin(connection, schema, migration.name, migration.sha256 or "")
     connection.execute(sql.SQL("set search_path to {}").format(sql.Identifier(schema)))
-    failure = send(connection, text)
+    failure = send(connection, text, within=within)
     if failure is None:
         try:
             _reset(connection)
+            if beside is not None and within:
+                beside.after(connection, migration.name, id)
+                connection.execute("commit")
             attempts.finish(connection, schema, id)
         except Error as lost:
-            failure = Failure(f"all of it ran, but its row could not be finished: {lost}", lost.sqlstate or "")
+            if not connection.broken:
+                connection.rollback()
+            failure = Failure(f"all of it ran, but it could not be finished: {lost}", lost.sqlstate or "")
     if failure is None:
         return
     error = MigrationFailed(
@@ -219,6 +245,21 @@ def _apply(connection: Connection, schema: str, migration: Migration, again: Cal
     )
     _log(connection, schema, id, logs(migration.name, failure, text), again)
     raise error
+
+
+def _begin_within(
+    connection: Connection, schema: str, migration: Migration, again: Callable[[], Connection], beside: Beside
+) -> str:
+    """Begin the transaction, and what is done in it before the script. The row is another session's: it stays in any case."""
+    connection.execute("begin")
+    try:
+        beside.before(connection, migration.name)
+        with closing(again()) as books:
+            return attempts.begin(books, schema, migration.name, migration.sha256 or "")
+    except OpsError:
+        if not connection.broken:
+            connection.rollback()
+        raise
 
 
 def _reset(connection: Connection) -> None:

@@ -34,13 +34,18 @@ class Failure:
         return None if self.position is None else script.count("\n", 0, self.position - 1) + 1
 
 
-def send(connection: Connection, script: str) -> Failure | None:
-    """Run the script; None when all of it succeeded. Afterwards the session, if it lives, is in no transaction."""
+def send(connection: Connection, script: str, *, within: bool = False) -> Failure | None:
+    """Run the script; None when all of it succeeded. Afterwards the session, if it lives, is in no transaction.
+
+    ``within``: in the transaction that is open, which is still open after a success.
+    """
     import psycopg
     from psycopg.pq import TransactionStatus
 
     try:
         failure = _sent(connection, script)
+        if within and failure is None:
+            return None
         if connection.info.transaction_status in (TransactionStatus.INTRANS, TransactionStatus.INERROR):
             connection.execute("rollback")
             failure = failure or Failure(_LEFT_OPEN, "25001")

@@ -61,6 +61,7 @@ class Row:
     finished: datetime | None
     rolled_back: datetime | None
     logs: str | None
+    id: str = ""
 
     @property
     def live(self) -> bool:
@@ -74,6 +75,11 @@ class Books:
 
     schema: str
     rows: tuple[Row, ...]
+
+    def attempt(self, name: str) -> str:
+        """The id of the row by which it counts as applied, '' without one."""
+        found = [row.id for row in self.of(name) if row.live and row.finished is not None]
+        return found[-1] if found else ""
 
     @cached_property
     def _by_name(self) -> dict[str, list[Row]]:
@@ -130,7 +136,7 @@ def read(connection: Connection, schema: str) -> Books:
         return Books(schema, ())
     with _privileged(connection, f"read {schema}.{TABLE}"):
         rows = connection.execute(_composed(
-            "select migration_name, checksum, started_at, finished_at, rolled_back_at, logs from {}"
+            "select migration_name, checksum, started_at, finished_at, rolled_back_at, logs, id::text from {}"
             " order by started_at, migration_name, id", schema,
         )).fetchall()  # fmt: skip
     return Books(schema, tuple(Row(*row) for row in rows))

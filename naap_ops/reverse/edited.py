@@ -8,6 +8,7 @@ from dataclasses import replace
 from naap_ops.errors import ShadowSpoiled
 from naap_ops.reverse import document, refusals, verdicts
 from naap_ops.reverse.guards import guards
+from naap_ops.reverse.images.keeps import keeps
 from naap_ops.reverse.make import Reverse
 from naap_ops.reverse.plan import plan
 from naap_ops.reverse.proof import Shadow
@@ -49,9 +50,10 @@ def prove(shadow: Shadow, script: Script, text: str, sql: Sql, *, state: str, by
         return Reverse(
             script, "refused", _stopped(_header(script, reason, state, before.major), body), reason, planned, proof, seconds
         )
+    kept, cannot = keeps(planned, done.steps, before, done.after)
     facts = verdicts.facts(state, before.major, "proved", *proof.lines(), *extra)
     head = document.write(planned, guards(before, done.after, sql), facts).partition("\n\n")[0]
-    return Reverse(script, "proved", f"{head}\n\n{body}", "", planned, proof, seconds)
+    return Reverse(script, "proved", f"{head}\n\n{body}", "", planned, proof, seconds, keeps=kept, cannot=cannot)
 
 
 def _body(text: str) -> str:

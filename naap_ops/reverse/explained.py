@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from naap_ops.postgres.catalog.model import Catalog
@@ -55,7 +56,7 @@ def explain(plan: Plan, steps: Iterable[Step], first: Catalog) -> Explained:
     for reversal in plan.reversals:
         step = by_statement[reversal.statement.index]
         for loss in reversal.losses:
-            if loss.relation is None:
+            if loss.relation is None or loss.comes_back:
                 continue
             name = _first_name(step, loss.relation, first)
             if name is None:
@@ -64,7 +65,17 @@ def explain(plan: Plan, steps: Iterable[Step], first: Catalog) -> Explained:
                 tables.add(name)
             else:
                 columns.add((name, _first_column(step, loss.relation, loss.column, first)))
-    return Explained(frozenset(tables), frozenset(columns))
+    return Explained(frozenset(tables), frozenset(columns | set(_computed_from(columns, first))))
+
+
+def _computed_from(columns: Iterable[tuple[Name, str]], first: Catalog) -> Iterator[tuple[Name, str]]:
+    """Generated columns, where a column that they are made of may differ."""
+    generated = [row for row in first.rows["column"].values() if row.generated and row.default]
+    for name, column in columns:
+        word = re.compile(rf"(?<!\w){re.escape(column)}(?!\w)")
+        for row in generated:
+            if (row.schema, row.table) == name and word.search(row.default):
+                yield name, row.name
 
 
 def _key(catalog: Catalog, name: Name) -> int | None:

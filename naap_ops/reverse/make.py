@@ -4,20 +4,26 @@ be."""
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Final, Literal
 
 from naap_ops import __version__, clock
+from naap_ops.postgres.catalog.model import Catalog
 from naap_ops.reverse import document, refusals
 from naap_ops.reverse.document import Facts
 from naap_ops.reverse.explained import Explained, explain
 from naap_ops.reverse.guards import guards
+from naap_ops.reverse.images.compose import composed
+from naap_ops.reverse.images.keeps import keeps
+from naap_ops.reverse.images.model import Cannot, Image, Keep, images_of
 from naap_ops.reverse.locks import locks
-from naap_ops.reverse.model import Plan
+from naap_ops.reverse.model import Loss, Plan
 from naap_ops.reverse.plan import plan
 from naap_ops.reverse.proof import Proof, Shadow
 from naap_ops.reverse.render import Sql
+from naap_ops.reverse.replay import Replay
 from naap_ops.reverse.script import Script
 
 Status = Literal["proved", "refused", "unproved"]
@@ -39,6 +45,12 @@ class Reverse:
     seconds: float = 0.0
     differing: Explained = _NOTHING_DIFFERS
     """What the losses say may differ, by the names of before the migration."""
+    keeps: tuple[Keep, ...] = ()
+    """What images would have to hold for the rest to come back."""
+    cannot: tuple[Cannot, ...] = ()
+    """What no image would bring back."""
+    unfit: tuple[str, ...] = ()
+    """Why the images that were given are not used."""
 
     @property
     def transactional(self) -> bool:
@@ -47,7 +59,8 @@ class Reverse:
 
     @cached_property
     def losses(self) -> list[dict[str, Any]]:
-        """What is lost: ``statement`` (from 1), ``sql``, ``loss`` (its kind), ``object``, ``reason``, ``since``."""
+        """What is lost: ``statement`` (from 1), ``sql``, ``loss`` (its kind), ``object``, ``reason``, ``since``; ``source``:
+        where it comes back from, or none, cannot; of an image its ``rows`` and ``bytes``."""
         return [
             {
                 "statement": statement.index,
@@ -56,6 +69,9 @@ class Reverse:
                 "object": ".".join([*(loss.relation or ()), *([loss.column] if loss.column else [])]),
                 "reason": loss.reason,
                 "since": loss.since,
+                "source": loss.source,
+                "rows": loss.rows,
+                "bytes": loss.bytes,
             }
             for statement, loss in (self.plan.losses if self.plan else [])
         ]
@@ -88,6 +104,8 @@ class Reverse:
                 for reversal in (reversed(self.plan.reversals) if self.plan else ())
                 for each in reversal.captures
             ],
+            "keeps": [keep.as_dict() for keep in self.keeps],
+            "cannot": [each.as_dict() for each in self.cannot],
             "proof": None
             if proof is None
             else {
@@ -105,12 +123,22 @@ class Reverse:
         }
 
 
-def make(shadow: Shadow, script: Script, sql: Sql, *, state: str, prove: bool = True) -> Reverse:
+def make(
+    shadow: Shadow,
+    script: Script,
+    sql: Sql,
+    *,
+    state: str,
+    prove: bool = True,
+    images: Sequence[Image] = (),
+    force: bool = False,
+) -> Reverse:
     """The reverse of ``script``, whose starting state is the shadow's. Afterwards the shadow is in the state after it.
 
-    ``state``: the starting state in words. Raises ForwardFailed when the migration does not run, ShadowSpoiled when the
-    shadow has
-    to be made anew; a refusal is a result, not an error. Nothing is run that would leave the shadow.
+    ``state``: the starting state in words. ``images``: what it brings rows back from, if that can be proved, ``force``: over
+    newer values; else it is what it is without, and says so in its losses. Raises ForwardFailed when the migration does not
+    run, ShadowSpoiled when the shadow has to be made anew; a refusal is a result, not an error. Nothing is run that would leave
+    the shadow.
     """
     began = time.monotonic()
     facts = Facts(
@@ -123,21 +151,62 @@ def make(shadow: Shadow, script: Script, sql: Sql, *, state: str, prove: bool = 
     before = shadow.catalog
     if prove:
         shadow.fill(script)
+    shadow.images = tuple(images)
     done = shadow.forward(script)
     planned = plan(script, done.steps, sql)
     if planned.refusals:
         reason = "\n".join(f"statement {each.statement.index}: {each.reason}" for each in planned.refusals)
         return _refused(script, planned, reason, facts, began)
-    found, differing = guards(before, done.after, sql), explain(planned, done.steps, before)
-    text = document.write(planned, found, facts)
+    found = guards(before, done.after, sql)
+    planned, kept, cannot = _answered(planned, done, before, sql)
     if not prove:
-        return Reverse(script, "unproved", text, "it was not tried", planned, None, time.monotonic() - began, differing)
-    proof = shadow.prove(script, done, before, planned, text)
-    facts = replace(facts, proof=tuple(proof.lines()))
+        text, differing = document.write(planned, found, facts), explain(planned, done.steps, before)
+        return Reverse(
+            script, "unproved", text, "it was not tried", planned, None, time.monotonic() - began, differing, kept, cannot
+        )
+    unfit: list[str] = []
+    for tried in _plans(planned, done, before, shadow.images, sql, force=force):
+        proof = shadow.prove(script, done, before, tried, document.write(tried, found, facts))
+        if proof.proved or tried is planned:
+            break
+        unfit = unfit or list(proof.failures)
+    known = replace(facts, proof=tuple(proof.lines()))
     if not proof.proved:
-        return replace(_refused(script, planned, "its proof failed:\n" + "\n".join(proof.failures), facts, began), proof=proof)
-    text = document.write(planned, found, replace(facts, status="proved"))
-    return Reverse(script, "proved", text, "", planned, proof, time.monotonic() - began, differing)
+        return replace(_refused(script, planned, "its proof failed:\n" + "\n".join(proof.failures), known, began), proof=proof)
+    text, differing = document.write(tried, found, replace(known, status="proved")), explain(tried, done.steps, before)
+    return Reverse(
+        script, "proved", text, "", tried, proof, time.monotonic() - began, differing, kept, cannot,
+        unfit=tuple(unfit) if images and tried is planned else (),
+    )  # fmt: skip
+
+
+def _answered(planned: Plan, done: Replay, before: Catalog, sql: Sql) -> tuple[Plan, tuple[Keep, ...], tuple[Cannot, ...]]:
+    """The plan whose losses say what no image would bring back; what images would have to hold; and why not more."""
+    kept, cannot = keeps(planned, done.steps, before, done.after)
+    images = images_of(planned.script.name, kept)
+    best = composed(planned, done.steps, before, done.after, images, sql)
+    if best is None:
+        cannot += tuple(Cannot(keep.relation, None, "its reverse is not one transaction") for keep in kept)
+        kept, best = (), planned
+    reversals = tuple(
+        replace(each, losses=tuple(map(_hopeless, each.losses, like.losses)))
+        for each, like in zip(planned.reversals, best.reversals, strict=True)
+    )
+    return replace(planned, reversals=reversals), kept, cannot
+
+
+def _hopeless(loss: Loss, best: Loss) -> Loss:
+    data = loss.kind in ("rows", "values", "residue") and not loss.since
+    return replace(loss, source="cannot") if data and not best.comes_back else loss
+
+
+def _plans(planned: Plan, done: Replay, before: Catalog, images: Sequence[Image], sql: Sql, *, force: bool) -> Iterator[Plan]:
+    """With what the images hold, each row at its place; the same at the very end; without."""
+    for late in (False, True) if images else ():
+        filled = composed(planned, done.steps, before, done.after, images, sql, late=late, force=force)
+        if filled is not None:
+            yield filled
+    yield planned
 
 
 def _refused(script: Script, planned: Plan | None, reason: str, facts: Facts, began: float) -> Reverse:

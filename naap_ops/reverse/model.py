@@ -20,7 +20,8 @@ class Loss:
 
     ``kind``: rows (whole rows), values (of a column), state (a sequence's position, a materialised view's rows), privileges,
     residue (something the forward made that stays). ``relation``: (schema, table), ``column``: None for whole rows.
-    ``since``: lost is only what was written after the migration.
+    ``since``: lost is only what was written after the migration. ``source``: none, or where it comes back from after all
+    (capture, backup), then with the ``rows`` and ``bytes`` of its image where they are known; cannot: nowhere.
     """
 
     kind: LossKind
@@ -28,6 +29,14 @@ class Loss:
     relation: tuple[str, str] | None = None
     column: str | None = None
     since: bool = False
+    source: str = "none"
+    rows: int | None = None
+    bytes: int | None = None
+
+    @property
+    def comes_back(self) -> bool:
+        """From an image."""
+        return self.source in ("capture", "backup")
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,8 @@ from naap_ops.postgres.catalog.snapshot import snapshot
 from naap_ops.reverse import rows
 from naap_ops.reverse.document import Segment, segments
 from naap_ops.reverse.explained import explain
+from naap_ops.reverse.images import taking
+from naap_ops.reverse.images.model import Image
 from naap_ops.reverse.model import Plan
 from naap_ops.reverse.replay import Replay, replay
 from naap_ops.reverse.script import Script
@@ -87,6 +89,8 @@ class Shadow:
     seeded: dict[Name, str] = field(default_factory=dict)
     empty: dict[Name, str] = field(default_factory=dict)
     image: rows.Image | None = None
+    images: tuple[Image, ...] = ()
+    """Taken around every run of the migration, as in the live database."""
 
     # --- rows ------------------------------------------------------------------------------------------------------
 
@@ -135,6 +139,7 @@ class Shadow:
         """Run the migration. One that fails on rows is run again without them, if nothing of it is left."""
         while True:
             self.limit()
+            self.images = taking.before(self.connection, self.images)
             try:
                 done = replay(self.connection, script, self.catalog)
             except ForwardFailed as failure:
@@ -143,6 +148,7 @@ class Shadow:
                 self._without(failure)
             else:
                 self.catalog = done.after
+                self.images = taking.after(self.connection, self.images)
                 return done
 
     def limit(self) -> None:

@@ -31,11 +31,15 @@ if TYPE_CHECKING:
     from naap_ops.prisma.project import Project
 
 _SHOWN = 12
+REPORT, THEIRS, OURS = "report", "theirs", "ours"
 
 
 @dataclass(frozen=True)
 class Asked:
-    """What the flags say. ``strategy`` None: the way that loses least. ``backup``: to restore, else the newest before."""
+    """What the flags say. ``strategy`` None: the way that loses least. ``backup``: to restore, else the newest before.
+
+    ``conflicts``: where a value was written since, ``report`` and ``theirs`` leave it, ``ours`` takes the one from before.
+    """
 
     ref: str
     strategy: str | None = None
@@ -45,6 +49,7 @@ class Asked:
     hold: bool = False
     redo: bool = False
     backup: str | None = None
+    conflicts: str = REPORT
 
 
 @dataclass(frozen=True)
@@ -76,6 +81,7 @@ class Plan:
             taken = "->" if way is self.way else "  "
             lines.append(f"{taken} {_described(way)}")
             lines += [f"     {each}" for each in way.told]
+            lines += [f"     brings back {each}" for each in way.comes_back]
             lines += [f"     loses {loss}" for loss in way.losses[:_SHOWN]]
             if len(way.losses) > _SHOWN:
                 lines.append(f"     and {len(way.losses) - _SHOWN} more")
@@ -165,9 +171,9 @@ def planned(app: App, database: str | None, asked: Asked, connection: Connection
     ordered, undone = scene.ordered, scene.undone
     chosen = {schema: scene.every[schema] for schema in undone}
     undoing = [_undoing(each, scene.folders.get(each), list(chosen.values())) for each in ordered]
-    wanted = reverses.Wanted(database=database, schema=next(iter(undone)), check=True)
-    reverse = ways.by_reverse(app, wanted, undoing, connection, chosen)
+    wanted = reverses.Wanted(database, next(iter(undone)), check=True, overwrite=asked.conflicts == OURS)
     backup, problem = _backup(app, database or app.alias(None) or connection.info.dbname, asked, list(undone), ordered[-1])
+    reverse = ways.by_reverse(app, wanted, undoing, connection, chosen, backup)
     restore = ways.by_restore(connection, backup, problem, list(undone) if asked.tenant else None)
     found = (reverse, restore)
     way = _taken(found, asked)

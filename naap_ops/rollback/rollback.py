@@ -26,8 +26,10 @@ from naap_ops.procedure.perform import abort, perform
 from naap_ops.procedure.step import Step
 from naap_ops.restore.failures import server_errors
 from naap_ops.restore.locking import procedure_lock
+from naap_ops.reverse.images.model import Keep, images_of
 from naap_ops.rollback import audit
-from naap_ops.rollback.plan import Asked, Plan, look
+from naap_ops.rollback.plan import THEIRS, Asked, Plan, look
+from naap_ops.rollback.rehydrating import Rehydrating
 from naap_ops.rollback.running import Patience
 from naap_ops.rollback.settling import Settling
 from naap_ops.rollback.unit import Ground, Putting, Unit
@@ -46,7 +48,9 @@ _UNFINISHED: Final = (
 @dataclass(frozen=True)
 class Request:
     """What is done, as the journal keeps it. ``schemas``: by schema the migrations undone there, newest first. ``downs``: their
-    reverses; ``halves``: by schema, for those that had failed half-way there, ``text`` and ``upto`` of :class:`Half`."""
+    reverses; ``halves``: by schema, for those that had failed half-way there, ``text`` and ``upto`` of :class:`Half`.
+    ``filled``: likewise the reverses that bring rows back; ``told``: their conflicts are listed;
+    ``fetched``: the keeps that first come out of backup ``source``."""
 
     database: str
     migrations: list[str]
@@ -59,6 +63,10 @@ class Request:
     statements: int = 0
     halves: dict[str, dict[str, dict[str, Any]]] = field(default_factory=dict)
     address: str | None = None
+    filled: dict[str, dict[str, str]] = field(default_factory=dict)
+    told: bool = True
+    source: str | None = None
+    fetched: dict[str, dict[str, list[dict[str, Any]]]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -78,6 +86,8 @@ class Outcome:
     record: str
     journal: str
     steps: list[dict[str, Any]]
+    restored: dict[str, int] = field(default_factory=dict)
+    conflicts: list[dict[str, Any]] = field(default_factory=list)
     tenants: dict[str, str] = field(default_factory=dict)
     commit: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
@@ -99,7 +109,7 @@ def rollback(app: App, database: str | None, asked: Asked, seen: Plan) -> Outcom
         now = look(app, database, asked, connection)
         if (dict(now.undone), now.scripts) != (dict(seen.schemas), dict(seen.scripts)):
             raise OutOfStep(reason="the books or the folder have changed since the plan was shown: nothing was done")
-        request = _request(app, seen, app.info(database).address)
+        request = _request(app, seen, asked, app.info(database).address)
         with Journal.begin(_folder(app), NAME, asdict(request)) as journal, _interruptible(journal):
             return _carried_out(app, connection, database, journal, request)
 
@@ -118,7 +128,7 @@ def undo(app: App, database: str | None, ref: str | None) -> Outcome:
         request = _of(journal, connection)
         ground = _ground(app, connection, database, journal)
         audit.prepare(connection)
-        abort(journal, _steps(ground, request), app.events)
+        abort(journal, _steps(app, ground, database, request), app.events)
         return _outcome(app, journal, request, {}, [])
 
 
@@ -168,7 +178,7 @@ def _locked(app: App, database: str | None) -> Iterator[Connection]:
         yield connection
 
 
-def _request(app: App, plan: Plan, address: str) -> Request:
+def _request(app: App, plan: Plan, asked: Asked, address: str) -> Request:
     folder = app.project().migrations
     tree = Worktree.of(folder) if folder.is_dir() else None
     tidy = [name for name in plan.migrations if tree is not None and tree.tidy(folder / name, app.archive)]
@@ -187,6 +197,13 @@ def _request(app: App, plan: Plan, address: str) -> Request:
             for schema, of in plan.way.halves.items()
         },
         address,
+        {schema: {name: each.text for name, each in of.items()} for schema, of in plan.way.filled.items()},
+        asked.conflicts != THEIRS,
+        plan.way.source.id if plan.way.source else None,
+        {
+            schema: {name: [image.keep.as_dict() for image in each.images] for name, each in of.items() if each.from_backup}
+            for schema, of in plan.way.filled.items()
+        },
     )
 
 
@@ -212,15 +229,34 @@ def _units(ground: Ground, request: Request) -> dict[str, list[Unit]]:
     def unit(name: str, schema: str) -> Unit:
         half = request.halves.get(schema, {}).get(name)
         if half is None:
-            return Unit(ground, name, schema, request.downs[name], putting)
+            text = request.filled.get(schema, {}).get(name, request.downs[name])
+            return Unit(ground, name, schema, text, putting, told=request.told)
         return Unit(ground, name, schema, half["text"], putting, half["upto"])
 
     return {schema: [unit(name, schema) for name in names] for schema, names in request.schemas.items()}
 
 
-def _steps(ground: Ground, request: Request) -> list[Step]:
+def _steps(app: App, ground: Ground, database: str | None, request: Request) -> list[Step]:
     units = [unit for each in _units(ground, request).values() for unit in each]
-    return [*units, _settling(ground, request)]
+    return [*_fetching(app, ground, database, request), *units, _settling(ground, request)]
+
+
+def _fetching(app: App, ground: Ground, database: str | None, request: Request) -> list[Rehydrating]:
+    """A step for each schema whose rows come out of the backup."""
+    if request.source is None:
+        return []
+    return [
+        Rehydrating(
+            app,
+            database,
+            ground.connection,
+            request.source,
+            schema,
+            {name: images_of(name, tuple(map(Keep.of, keeps)), "backup") for name, keeps in of.items()},
+        )
+        for schema, of in request.fetched.items()
+        if of
+    ]
 
 
 def _settling(ground: Ground, request: Request) -> Settling:
@@ -232,6 +268,7 @@ def _carried_out(app: App, connection: Connection, database: str | None, journal
     ground = _ground(app, connection, database, journal)
     trouble = audit.prepare(connection)
     failed: dict[str, OpsError] = {}
+    perform(journal, _fetching(app, ground, database, request), app.events, end=False)
     for schema, units in _units(ground, request).items():
         try:
             with server_errors(ground.info, "rolling back"):
@@ -257,6 +294,7 @@ def _carried_out(app: App, connection: Connection, database: str | None, journal
 def _outcome(app: App, journal: Journal, request: Request, tenants: Mapping[str, str], notes: Sequence[str]) -> Outcome:
     undone = journal.outcome == ABORTED
     entries = [journal.facts(f"archive {name}").get("entry") for name in request.migrations]
+    facts = [journal.facts(f"{name} in {schema}") for schema, names in request.schemas.items() for name in names]
     began = clock.parse(journal.events[0]["at"])
     outcome = Outcome(
         migration=request.migrations[-1],
@@ -272,11 +310,22 @@ def _outcome(app: App, journal: Journal, request: Request, tenants: Mapping[str,
         record=str(app.state / "records" / f"{journal.id}.json"),
         journal=journal.id,
         steps=journal.steps(),
+        restored={} if undone else _sums(facts),
+        conflicts=[] if undone else [one for each in facts for one in each.get("conflicts", [])],
         tenants=dict(tenants) if len(tenants) > 1 else {},
         commit=list(journal.facts("settle").get("commit", [])),
         notes=list(notes),
     )
     return _recorded(journal, outcome)
+
+
+def _sums(facts: Sequence[Mapping[str, Any]]) -> dict[str, int]:
+    """Rows that came back, by table, over all migrations."""
+    found: dict[str, int] = {}
+    for each in facts:
+        for table, rows in each.get("restored", {}).items():
+            found[table] = found.get(table, 0) + rows
+    return found
 
 
 def _recorded(journal: Journal, outcome: Outcome) -> Outcome:

@@ -18,6 +18,7 @@ from naap_ops.prisma import advisory, archive, tracking
 from naap_ops.prisma.archive import Entry
 from naap_ops.prisma.tracking import State
 from naap_ops.procedure.step import Step
+from naap_ops.reverse.images import brought, store
 from naap_ops.reverse.script import parse
 from naap_ops.rollback import audit
 from naap_ops.rollback.running import Part, Patience, Run, forward_parts, reverse_parts
@@ -57,7 +58,7 @@ class Putting:
 @dataclass
 class Unit(Step):
     """``down``: the ``down.sql`` that was planned. ``schema``: whose tables and books. ``upto``: where the migration had failed
-    half-way, how many of its statements had taken effect."""
+    half-way, how many of its statements had taken effect. ``told``: conflicts are listed."""
 
     ground: Ground
     migration: str
@@ -65,6 +66,7 @@ class Unit(Step):
     down: str
     putting: Putting
     upto: int | None = None
+    told: bool = True
     name: str = field(init=False)
     text: str = field(init=False)
 
@@ -93,6 +95,7 @@ class Unit(Step):
         moved: list[Entry] = []
 
         def finish(connection: Connection) -> None:
+            self._brought(connection)
             moved.extend(self._books(connection))
 
         try:
@@ -105,6 +108,15 @@ class Unit(Step):
                 audit.failed(connection, **self._who, what="rollback", error=error.text)
             raise
         return {"retries": self._down.retries}
+
+    def _brought(self, connection: Connection) -> None:
+        """What came back from images, as far as that can be known only now; they are of no more use, and go."""
+        rows, conflicts, count = brought.counted(connection)
+        if not self.told:
+            conflicts, count = [], 0
+        if rows or count:
+            self.ground.journal.fact(self.name, restored=rows, conflicts=conflicts, conflicting=count)
+        store.forget(connection, self.migration, self.schema)
 
     def _reverse(self) -> Sequence[Part]:
         return reverse_parts(self.down, self.schema, self.ground.patience)

@@ -18,7 +18,9 @@ from naap_ops.backup.repository import Backup
 from naap_ops.errors import OpsError
 from naap_ops.halfway import Half
 from naap_ops.reverse import document, files
-from naap_ops.rollback import objections, since
+from naap_ops.reverse.images.model import SOURCES, Keep
+from naap_ops.rollback import objections, since, sources
+from naap_ops.rollback.sources import Filled, Known
 from naap_ops.wording import count_of
 
 if TYPE_CHECKING:
@@ -47,6 +49,7 @@ class Way:
 
     ``losses``: all that is lost, in words. ``downs``: the reverse by migration. ``seconds``: how long it takes, roughly.
     ``uncounted``: those of the losses of which nobody knows how many rows they are: what the migration itself had destroyed.
+    ``filled``: by schema and migration, the reverse that brings rows back; ``source``: the backup that some of them are in.
     ``halves``: by schema and migration, where that failed half-way, the reverse of what took effect; ``told``: how far it came.
     """
 
@@ -59,6 +62,8 @@ class Way:
     statements: int = 0
     backup: Backup | None = None
     halves: Mapping[str, Mapping[str, Half]] = field(default_factory=dict)
+    filled: Mapping[str, Mapping[str, Filled]] = field(default_factory=dict)
+    source: Backup | None = None
     told: tuple[str, ...] = ()
     uncounted: tuple[str, ...] = ()
 
@@ -69,6 +74,11 @@ class Way:
     @property
     def rows(self) -> int:
         return sum(self.lost.values())
+
+    @property
+    def comes_back(self) -> tuple[str, ...]:
+        """Rows that the migration had destroyed, in sentences."""
+        return tuple(dict.fromkeys(line for of in self.filled.values() for each in of.values() for line in each.lines()))
 
     def as_dict(self) -> dict[str, Any]:
         return {
@@ -81,6 +91,7 @@ class Way:
             "backup": self.backup.id if self.backup else None,
             "uncounted": list(self.uncounted),
             "halfway": list(self.told),
+            "comes_back": list(self.comes_back),
         }
 
 
@@ -117,16 +128,22 @@ class Undoing:
 
 
 def by_reverse(
-    app: App, wanted: reverses.Wanted, undoing: Sequence[Undoing], connection: Connection, books: Mapping[str, Books]
+    app: App,
+    wanted: reverses.Wanted,
+    undoing: Sequence[Undoing],
+    connection: Connection,
+    books: Mapping[str, Books],
+    backup: Backup | None = None,
 ) -> Way:
-    """``undoing`` newest first; ``books`` of the schemas in question. Reverses that are not at hand are made and proved now,
-    which takes a while."""
+    """``undoing`` newest first; ``books`` of the schemas in question; ``backup`` from before all of them. Reverses that are not
+    at hand are made and proved now, which takes a while."""
     blocked = [f"{each.name}: {each.problem}" for each in undoing if each.problem]
     if blocked:
         return Way(REVERSE, "; ".join(blocked))
     downs: dict[str, str] = {}
     halves: dict[str, dict[str, Half]] = {}
     told: list[str] = []
+    brought: dict[str, dict[str, Filled]] = {}
     lost: dict[str, int] = {}
     losses: list[str] = []
     uncounted: list[str] = []
@@ -135,9 +152,20 @@ def by_reverse(
         for each in undoing:
             assert each.files is not None
             if each.applied:
-                text, known = at_hand(each.files) or _made(app, replace(wanted, schema=each.applied[0]), each.files)
-                downs[each.name] = text
-                counted.append((list(_placed(text, known, each.applied[0])), each.applied))
+                known = at_hand(each.files)
+                if known is None or (known.loses_data and known.keeps is None):
+                    known = _made(app, replace(wanted, schema=each.applied[0]), each.files)
+                downs[each.name] = known.text
+                own = document.schema_of(known.text) or each.applied[0]
+                plain = list(each.applied)
+                for schema in each.applied:
+                    more = sources.filled(app, wanted, each.files, known, own, books[schema], connection, backup, told)
+                    if more is not None:
+                        brought.setdefault(schema, {})[each.name] = more
+                        counted.append((list(_placed(more.text, more.losses, schema)), [schema]))
+                        plain.remove(schema)
+                if plain:
+                    counted.append((list(_placed(known.text, known.losses, each.applied[0])), plain))
             for schema in each.failed:
                 half = _half(app, wanted.database, books[schema], each.name, told)
                 halves.setdefault(schema, {})[each.name] = half
@@ -151,33 +179,51 @@ def by_reverse(
             lost[table] = max(lost.get(table, 0), number)
         losses += said.values()
         uncounted += [said[at] for at, (_, loss) in enumerate(placed) if at in said and _is_uncounted(loss)]
-    problem = _objection(connection, undoing[0], downs, halves)
+    problem = _objection(connection, undoing[0], downs, halves, brought)
     count = sum(_statements(downs[each.name]) * len(each.applied) for each in undoing if each.applied)
     count += sum(_statements(half.text) for of in halves.values() for half in of.values())
     runs = sum(len(each.applied) + len(each.failed) for each in undoing)
-    seconds = round(_START_SECONDS + _RUN_SECONDS * (runs - 1), 1)
+    seconds = _START_SECONDS + _RUN_SECONDS * (runs - 1)
+    source = backup if any(one.from_backup for of in brought.values() for one in of.values()) else None
+    if source is not None:
+        seconds += _START_SECONDS + _bytes_of(source, brought) / _LOAD_BYTES_PER_SECOND
     return Way(
         REVERSE,
         problem,
         lost,
         tuple(dict.fromkeys(losses)),
-        seconds,
+        round(seconds, 1),
         downs,
         count,
         halves=halves,
+        filled=brought,
+        source=source,
         told=tuple(told),
         uncounted=tuple(dict.fromkeys(uncounted)),
     )
 
 
+def _bytes_of(backup: Backup, brought: Mapping[str, Mapping[str, Filled]]) -> float:
+    """What of the backup is read, in bytes of its files."""
+    wanted = {image.keep.relation for of in brought.values() for one in of.values() for image in one.images}
+    paths = {table.file for table in backup.sound.tables if (table.schema, table.name) in wanted}
+    return float(sum(fact.bytes for fact in backup.sound.files if fact.path in paths))
+
+
 def _objection(
-    connection: Connection, newest: Undoing, downs: Mapping[str, str], halves: Mapping[str, Mapping[str, Half]]
+    connection: Connection,
+    newest: Undoing,
+    downs: Mapping[str, str],
+    halves: Mapping[str, Mapping[str, Half]],
+    brought: Mapping[str, Mapping[str, Filled]],
 ) -> str:
     """Why the first reverse would stop, where it is meant for one schema. Of several, each stops or runs by itself."""
     if len(newest.applied) + len(newest.failed) != 1:
         return ""
     schema = (*newest.applied, *newest.failed)[0]
     text = downs[newest.name] if newest.applied else halves[schema][newest.name].text
+    if newest.name in brought.get(schema, {}):
+        text = brought[schema][newest.name].text
     found = objections.objection(connection, text, schema)
     return f"{newest.name}: {found}" if found else ""
 
@@ -195,7 +241,7 @@ def _half(app: App, database: str | None, books: Books, name: str, told: list[st
     return halfway.reverse(app, database, seen)
 
 
-def _placed(text: str, losses: Iterable[dict[str, Any]], asked: str) -> Iterator[Placed]:
+def _placed(text: str, losses: Iterable[Mapping[str, Any]], asked: str) -> Iterator[Placed]:
     """Each loss, and the words of its object: the first is "" where it lies in the schema that the reverse was made in, which
     need not be the one in which it is run."""
     own = document.schema_of(text) or asked
@@ -204,7 +250,7 @@ def _placed(text: str, losses: Iterable[dict[str, Any]], asked: str) -> Iterator
         yield ["" if each == own and at == 0 else each for at, each in enumerate(words)], loss
 
 
-def at_hand(migration: files.Migration) -> tuple[str, list[dict[str, Any]]] | None:
+def at_hand(migration: files.Migration) -> Known | None:
     """The reverse that lies beside it, proved as it is for the script as it is, and its losses. None without one."""
     try:
         data = migration.down.read_bytes()
@@ -214,10 +260,13 @@ def at_hand(migration: files.Migration) -> tuple[str, list[dict[str, Any]]] | No
     known = migration.known()
     script = hashlib.sha256(migration.read()).hexdigest()
     proved = document.status_of(text) == ("proved", script) and known.get("down_sha256") == hashlib.sha256(data).hexdigest()
-    return (text, list(known.get("losses", []))) if proved else None
+    if not proved:
+        return None
+    keeps = tuple(map(Keep.of, known["keeps"])) if "keeps" in known else None
+    return Known(text, list(known.get("losses", [])), keeps)
 
 
-def _made(app: App, wanted: reverses.Wanted, migration: files.Migration) -> tuple[str, list[dict[str, Any]]]:
+def _made(app: App, wanted: reverses.Wanted, migration: files.Migration) -> Known:
     """A reverse made and proved now, and written nowhere. Raises what making it raises, ReverseRefused, ProofFailed."""
     from naap_ops.errors import ProofFailed, ReverseRefused
 
@@ -227,7 +276,7 @@ def _made(app: App, wanted: reverses.Wanted, migration: files.Migration) -> tupl
     if made.reverse.status != "proved":
         kind = ReverseRefused if made.exit_code == reverses.REFUSED else ProofFailed
         raise kind(reason=f"{migration.name} has no proved reverse: {made.reverse.reason.splitlines()[0]}")
-    return made.reverse.text, made.reverse.losses
+    return Known(made.reverse.text, made.reverse.losses, made.reverse.keeps)
 
 
 def _statements(text: str) -> int:
@@ -249,6 +298,8 @@ def _losses(
     lost: dict[str, int] = {}
     said: dict[int, str] = {}
     for at, (words, loss) in enumerate(losses):
+        if loss.get("source", "none") in SOURCES:
+            continue  # it comes back
         count = 0
         column = bool(words) and loss["loss"] == "values" and len(words) == 3
         own = bool(words) and not words[0]

@@ -5,10 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from naap_ops.tasks.command import Call, command
+from naap_ops.wording import count_of
 
 _SHOWN = 3  # losses of one reverse
 
 if TYPE_CHECKING:
+    from naap_ops.deploys.capture import Wanted
     from naap_ops.deploys.deploy import Asked
     from naap_ops.deploys.preflight import Preflight
     from naap_ops.deploys.record import Record
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
     tenant="to this tenant's schema only (setting tenant_schemas)",
     all_tenants="to the schema of every tenant, one after the other, behind one backup",
     allow_unproved="this migration may go without a proved reverse; repeatable",
+    capture="keep the rows that go, however many they are (setting capture.ceiling)",
+    no_capture="keep none of the rows that go: only the backup has them, then",
     drift="refuse where the schema is not what its applied migrations make, seen on a shadow",
     project="the folder in which `npx prisma` is run (setting prisma.root; else it is looked for)",
     dry_run="look, prove the reverses, apply nothing and write nothing",
@@ -32,6 +36,8 @@ def deploy(
     allow_unproved: list[str] | None = None,
     tenant: str | None = None,
     all_tenants: bool = False,
+    capture: bool = False,
+    no_capture: bool = False,
     drift: bool = False,
     project: str | None = None,
     dry_run: bool = False,
@@ -51,6 +57,8 @@ def deploy(
 
     if backup and no_backup:
         raise UsageError(detail="--backup or --no-backup, not both")
+    if capture and no_capture:
+        raise UsageError(detail="--capture or --no-capture, not both")
     if tenant and all_tenants:
         raise UsageError(detail="--tenant or --all-tenants, not both")
     if no_backup and not (call.yes or dry_run):
@@ -59,7 +67,7 @@ def deploy(
             hint="Give --yes as well if that is meant; or --backup ID, one of the last hour.",
         )
     call.override(prisma__root=project)
-    asked = deploys.Asked(backup, no_backup, tuple(allow_unproved or ()), tenant, all_tenants)
+    asked = deploys.Asked(backup, no_backup, tuple(allow_unproved or ()), tenant, all_tenants, capture, no_capture)
     exclusion.look(call.app, call.database, "deploy")
     seen = deploys.preflight(call.app, call.database, asked, drift=drift)
     if not seen.pending:
@@ -98,7 +106,8 @@ def _dry(call: Call, asked: Asked, seen: Preflight) -> dict[str, Any]:
     if asked.backup:
         ways_back.fresh(call.app, seen.target, asked.backup)
     reverses = ways_back.reverse(call.app, call.database, seen, asked.allowed, check=True)
-    plan = [*seen.lines(), *_by(call, asked), *(_reverse_line(each.as_dict()) for each in reverses)]
+    kept = _kept(call, asked, seen, [each.wanted for each in reverses if each.wanted is not None])
+    plan = [*seen.lines(), *_by(call, asked), *(_reverse_line(each.as_dict()) for each in reverses), *kept]
     call.say("\n".join([f"deploy to {seen.database}:", *plan]))
     return {
         "dry_run": True,
@@ -111,6 +120,19 @@ def _dry(call: Call, asked: Asked, seen: Preflight) -> dict[str, Any]:
         "notes": list(seen.notes),
         "plan": plan,
     }
+
+
+def _kept(call: Call, asked: Asked, seen: Preflight, wanted: list[Wanted]) -> list[str]:
+    from naap_ops.deploys import capture
+    from naap_ops.postgres.session import connect
+
+    if asked.no_capture or not call.app.loaded.settings.capture.enabled:
+        return ["no rows are captured"] if any(each.keeps for each in wanted) else []
+    able = capture.able(call.app, wanted)
+    every = [each.moved(part.schema) for part in seen.parts for each in able if each.migration in part.pending]
+    with connect(seen.target.info, application_name="naap_ops deploy") as connection:
+        found = capture.estimates(connection, every)
+    return [*map(str, found), *capture.reasons(call.app, wanted)]
 
 
 def _reverse_line(entry: dict[str, Any]) -> str:
@@ -130,6 +152,8 @@ def _told(call: Call, record: Record) -> dict[str, Any]:
         call.say(f"  {_reverse_line(entry)}")
     for tenant in record.tenants:
         call.say(f"  {tenant_line(tenant)}")
+    for each in record.captured:
+        call.say(f"kept for the reverse of {each['migration']}: {count_of(each['rows'], 'row')} of {each['table']}")
     for note in record.notes:
         call.say(f"note: {note}")
     call.say(f"backup from before: {record.backup or 'none'}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -88,12 +89,12 @@ def run(
     return {"migrations": done}
 
 
-def _wanted(call: Call, schema: str | None, state: str | None, **more: bool) -> Wanted:
+def _wanted(call: Call, schema: str | None, state: str | None, **more: Any) -> Wanted:
     from naap_ops.reverses import STATES, Wanted
 
     if state is not None and state.partition(":")[0] not in STATES:
         raise UsageError(detail=f"--from wants {', '.join(STATES)}, not {state!r}")
-    return Wanted(database=call.database, schema=schema, state=state, **more)
+    return replace(Wanted(call.database, schema, state), **more)
 
 
 def _history(call: Call, given: str | None) -> list[Any]:

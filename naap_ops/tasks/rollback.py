@@ -7,10 +7,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from naap_ops.tasks.command import Call, command
+from naap_ops.wording import count_of
 
 if TYPE_CHECKING:
     from naap_ops.rollback.plan import Asked, Plan
     from naap_ops.rollback.rollback import Outcome
+
+
+_SHOWN = 20
 
 
 @command(
@@ -23,6 +27,7 @@ if TYPE_CHECKING:
     hold="keep an applied row, while images out there still carry the folder (setting rollback.hold)",
     keep_folder="leave the folder, mark the rows as rolled back: the next deploy runs the mended script",
     backup="restore this backup instead of the newest one from before the migration",
+    conflicts="where a value that comes back was written since: report or theirs keep the newer one, ours takes the older",
     resume="go on with the one that was interrupted, or with that of this ID",
     abort="undo the one that was interrupted, or that of this ID: what was rolled back is applied again",
     id="with --resume or --abort: which, where several are unfinished",
@@ -39,6 +44,7 @@ def rollback(
     hold: bool = False,
     keep_folder: bool = False,
     backup: str | None = None,
+    conflicts: str = "report",
     resume: str | None = None,
     abort: str | None = None,
     id: str | None = None,
@@ -71,7 +77,9 @@ def rollback(
         raise UsageError(detail="--hold keeps a row for a folder that goes, --keep-folder keeps the folder: give one of them")
     if strategy not in (None, "reverse", "restore"):
         raise UsageError(detail=f"--strategy is reverse or restore, not {strategy!r}")
-    asked = Asked(migration, strategy, cascade, tenant, all_tenants, hold, keep_folder, backup)
+    if conflicts not in ("report", "theirs", "ours"):
+        raise UsageError(detail=f"--conflicts is report, theirs or ours, not {conflicts!r}")
+    asked = Asked(migration, strategy, cascade, tenant, all_tenants, hold, keep_folder, backup, conflicts)
     plan = _planned(call, asked)
     if dry_run:
         call.say("\n".join([f"rollback of {plan.migration} in {plan.database}:", *plan.lines()]))
@@ -144,6 +152,13 @@ def _told(call: Call, outcome: Outcome) -> dict[str, Any]:
         call.say(f"{name} is rolled back by {outcome.strategy}")
     for schema, state in outcome.tenants.items():
         call.say(f"  {schema}: {state}")
+    for table, rows in outcome.restored.items():
+        call.say(f"brought back: {count_of(rows, 'row')} of {table}")
+    for each in outcome.conflicts[:_SHOWN]:
+        what = f"{', '.join(each['columns'])} of" if each["columns"] else "all of"
+        call.say(f"conflict: {each['table']} {each['key']}: {what} it was written since, and stays as it is")
+    if len(outcome.conflicts) > _SHOWN:
+        call.say(f"and {count_of(len(outcome.conflicts) - _SHOWN, 'conflict')} more: see the record")
     for loss in outcome.losses:
         call.say(f"lost: {loss}")
     for path in outcome.archive:

@@ -30,6 +30,8 @@ _CATALOGS = (
     "pg_am",
     "pg_type",
 )
+# What only a superuser may read, as its view shows it to everybody.
+_READABLE = {"pg_user_mapping": "(select umid as oid, srvid, umuser, umoptions from pg_catalog.pg_user_mappings)"}
 # Of types those that the kind "type" leaves out: base types, and shells that wait for one.
 _ONLY = {"pg_type": " and o.typtype in ('b', 'p') and o.typcategory <> 'A'"}
 
@@ -46,7 +48,8 @@ class Other(NamedTuple):
 
 def _query(_major: int) -> str:
     return " union all ".join(
-        f"""select o.oid::bigint, i.type, i.identity, md5(o::text), {comment(catalog, "o.oid")} from pg_catalog.{catalog} o,
+        f"""select o.oid::bigint, i.type, i.identity, md5(o::text), {comment(catalog, "o.oid")} from
+        {_READABLE.get(catalog, f"pg_catalog.{catalog}")} o,
         pg_identify_object('pg_catalog.{catalog}'::regclass, o.oid, 0) i
         where o.oid >= 16384 and not exists (select from pg_catalog.pg_depend d
           where d.classid = 'pg_catalog.{catalog}'::regclass and d.objid = o.oid and d.deptype in ('e', 'i'))

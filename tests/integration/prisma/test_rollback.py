@@ -167,19 +167,18 @@ def test_a_check_that_would_stop_the_reverse_is_known_before(deployed: Site) -> 
 
 
 def test_what_cannot_be_compared_is_for_somebody_to_choose(deployed: Site) -> None:
-    """The reverse does not bring back what an UPDATE replaced; the backup loses what was written since."""
-    deployed.sql('update "Wallet" set balance = id')
+    """The reverse does not bring back keys that an UPDATE replaced; the backup loses what was written since."""
     backup = deployed.backup()
-    deployed.add(INDEX, 'UPDATE "Wallet" SET "balance" = 0;\n')
+    deployed.add(INDEX, 'UPDATE "Wallet" SET "id" = "id" + 100;\n')
     applied(deployed, INDEX)
     assert rollback(deployed, "--dry-run", "--strategy", "restore")["strategy"] == "restore"
     told = rollback(deployed, code=17)
     assert "cannot be compared" in told["message"]
     assert [each["strategy"] for each in told["ways"]] == ["reverse", "restore"]
-    assert told["ways"][0]["uncounted"] == ["values of public.Wallet.balance: values that it replaced are not known any more"]
+    assert told["ways"][0]["uncounted"] == ["values of public.Wallet.id: values that it replaced are not known any more"]
     assert told["ways"][1]["lost"] == {"public.Wallet": 5}
     assert rollback(deployed, "--strategy", "restore")["backup"] == backup.id
-    assert deployed.ask('select sum(balance) from "Wallet"') == 15
+    assert deployed.ask('select sum(id) from "Wallet"') == 15
 
 
 def planned_way(site: Site) -> tuple[str, str]:

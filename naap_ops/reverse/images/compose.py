@@ -1,0 +1,301 @@
+"""A reverse with what images hold: pieces that bring rows back, each at its place among the pieces that were there, and losses
+that say where what was lost comes from.
+
+A dropped column and a dropped table are filled where they are made again. Everything else comes back where the first statement
+that touched the table is undone: the database is then in the state before it, in which nothing of the table was lost yet.
+``late``: at the very end instead, for values that nothing but the state before the migration can hold.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Final
+
+from naap_ops.postgres.catalog.model import Catalog
+from naap_ops.reverse import fill
+from naap_ops.reverse.families import trigger
+from naap_ops.reverse.images import statements
+from naap_ops.reverse.images.keeps import Touch, key_of, touches
+from naap_ops.reverse.images.model import Image, Name
+from naap_ops.reverse.images.statements import Place
+from naap_ops.reverse.model import Check, Loss, Piece, Plan, Reversal, Step
+from naap_ops.reverse.ranks import Rank
+from naap_ops.reverse.render import Sql, quoted
+
+_FIRST: Final = 0
+_LAST: Final = 10_000
+_BEFORE_PLACEHOLDERS: Final = -100_000
+_ROW: Final = "ROW EXCLUSIVE"
+_TABLE: Final = "SHARE ROW EXCLUSIVE"
+
+
+def composed(
+    plan: Plan,
+    steps: Sequence[Step],
+    first: Catalog,
+    last: Catalog,
+    images: Iterable[Image],
+    sql: Sql,
+    *,
+    late: bool = False,
+    force: bool = False,
+) -> Plan | None:
+    """The plan with what the images hold; None where nothing of them fits, or the reverse is not one transaction.
+
+    ``first`` and ``last``: the states before and after the migration. ``force``: newer values are overwritten.
+    """
+    if not plan.reversals or any(not piece.transactional for piece in plan.pieces):
+        return None
+    work = _Work(plan, {step.statement.index: step for step in steps}, first, last, sql, late, force)
+    lost = touches(plan, steps, first)
+    for image in images:
+        key = key_of(first, image.keep.relation)
+        if key in lost and work.fits(key, image):
+            work.one(image, first.rows["table"][key], lost[key])
+    return work.result() if work.covered else None
+
+
+@dataclass
+class _Work:
+    plan: Plan
+    steps: Mapping[int, Step]
+    first: Catalog
+    last: Catalog
+    sql: Sql
+    late: bool
+    force: bool
+    covered: dict[int, Image] = field(default_factory=dict)
+    opening: list[tuple[str, str, str]] = field(default_factory=list)
+    extra: dict[int, list[Piece]] = field(default_factory=dict)
+    rows: dict[int, list[Place]] = field(default_factory=dict)
+    placeholders: dict[tuple[int, int], str] = field(default_factory=dict)
+    checks: dict[int, dict[str, str]] = field(default_factory=dict)
+    placing_rows: bool = False
+
+    # --- one table ----------------------------------------------------------------------------------------------------
+
+    def fits(self, key: int, image: Image) -> bool:
+        """The image has columns of this very table."""
+        names = {row.name for row in self.first.children("column", "table_key", key)}
+        return {column.name for column in (*image.keep.key, *image.keep.columns)} <= names
+
+    def one(self, image: Image, table: Any, touched: list[Touch]) -> None:
+        key = table.key
+        self.covered[key] = image
+        columns = {row.name: row for row in self.first.children("column", "table_key", key)}
+        kept = frozenset(columns[column.name].key for column in image.keep.columns)
+        for index, step in self.steps.items():
+            if key in step.dropped:
+                place = self._place(image, key, step.before, columns)
+                self._add(index, step, place, [place.inserted_counted(everything=True)])
+            elif gone := step.dropped_columns & kept & {row.key for row in step.before.children("column", "table_key", key)}:
+                self._columns(index, step, self._place(image, key, step.before, columns), gone)
+        begin = min(touch.statement for touch in touched)
+        again = frozenset(
+            column
+            for index, step in self.steps.items()
+            for column in step.dropped_columns & kept
+            if any(touch.statement < index and (touch.columns is None or column in touch.columns) for touch in touched)
+        )
+        self._merge(image, key, begin, again, columns)
+
+    def _place(self, image: Image, key: int, catalog: Catalog, columns: dict[str, Any]) -> Place:
+        return Place(image, catalog.rows["table"][key], catalog, columns, self.sql)
+
+    def _columns(self, index: int, step: Step, place: Place, gone: frozenset[int]) -> None:
+        """Dropped columns are filled before their placeholders, which are for rows written since."""
+        text = place.filled(gone) if place.joinable else None
+        if text is None:
+            return
+        self._add(index, step, place, [text])
+        for row in step.before.children("column", "table_key", place.table.key):
+            if row.key in gone:
+                self.placeholders[index, row.number] = f"{self.sql.name(place.table)} {quoted(row.name)}"
+                if fill.placeholder(step, row) is None:
+                    self.checks.setdefault(index, {})[self.sql("column/any_row", column=row)] = place.not_in_image()
+
+    def _merge(self, image: Image, key: int, begin: int, again: frozenset[int], columns: dict[str, Any]) -> None:
+        """Rows and values of a table that is still there; and once more those of columns that were touched, then dropped."""
+        step = self.steps[begin]
+        place = self._place(image, key, step.before, columns)
+        if again and place.joinable and (text := place.filled(again)):
+            self._add(begin, step, place, [text])
+        if self.late:
+            place = self._place(image, key, self.first, columns)
+        if not image.keep.compared:
+            return
+        after = self.last.rows["table"][key]
+        relation = self.sql.name(after)
+        if image.keep.key:
+            texts = statements.note(image, relation, force=self.force)
+            self.opening += [(text, relation, _TABLE if text.startswith("LOCK") else "") for text in texts]
+        else:
+            self.opening.append((f"LOCK TABLE {relation} IN SHARE ROW EXCLUSIVE MODE", relation, _TABLE))
+        self.rows.setdefault(begin, []).append(place)
+
+    # --- pieces -------------------------------------------------------------------------------------------------------
+
+    def _add(self, index: int, step: Step, place: Place, texts: Iterable[str]) -> None:
+        """Pieces before the placeholders, with the user's triggers of that table off meanwhile."""
+        off, on = self._triggers(step, place)
+        relation = self.sql.name(place.table)
+        for text in texts:
+            for sql, lock in ((each, _TABLE) for each in off):
+                self._piece(index, sql, relation, lock)
+            self._piece(index, text, relation, _ROW)
+            for sql, lock in ((each, _TABLE) for each in on):
+                self._piece(index, sql, relation, lock)
+        if texts and any(row.deferrable for row in step.before.rows["constraint"].values()):
+            # what is still to be checked would stand in the way of an ALTER TABLE
+            self._piece(index, "SET CONSTRAINTS ALL IMMEDIATE", "", "")
+
+    def _piece(self, index: int, text: str, relation: str, lock: str) -> None:
+        found = self.extra.setdefault(index, [])
+        rank = _LAST if self._late_now else Rank.FILL_COLUMN
+        found.append(Piece(rank, _BEFORE_PLACEHOLDERS + len(found), text, lock=lock, relation=relation))
+
+    @property
+    def _late_now(self) -> bool:
+        return self.late and self.placing_rows
+
+    def _triggers(self, step: Step, place: Place) -> tuple[list[str], list[str]]:
+        """What switches off the triggers that are there at this moment, and what switches them on as they were."""
+        there = [
+            row
+            for row in place.catalog.children("trigger", "table_key", place.table.key)
+            if row.enabled != "D" and not row.parent_key and (self._late_now or row.key in step.after.rows["trigger"])
+        ]
+        off = [trigger.switch(self.sql, row._replace(enabled="D")).sql for row in there]
+        return off, [trigger.switch(self.sql, row).sql for row in there]
+
+    def _rows(self) -> None:
+        """Rows that went, parents first; then values; then rows that came go, children first."""
+        places: dict[int, list[Place]] = {}
+        target = min(self.steps)
+        for index, found in self.rows.items():
+            places.setdefault(target if self.late else index, []).extend(found)
+        self.placing_rows = True
+        for index, found in places.items():
+            step = self.steps[index]
+            catalog = self.first if self.late else step.before
+            groups = _parents_first(found, catalog)
+            for group in groups:
+                self._inserted(index, step, group)
+            for place in found:
+                if place.image.keep.key and place.joinable and (text := place.updated()):
+                    self._add(index, step, place, [text])
+            for group in reversed(groups):
+                for place in group:
+                    if place.image.keep.whole and place.image.keep.key and place.joinable:
+                        self._add(index, step, place, [place.taken()])
+
+    def _inserted(self, index: int, step: Step, group: Sequence[Place]) -> None:
+        wanted = [place for place in group if place.image.keep.whole and (place.joinable or not place.image.keep.key)]
+        self._all_inserted(index, step, wanted)
+        for place in wanted:
+            for text in place.carried_on():
+                self._piece(index, text, self.sql.name(place.table), "")
+
+    def _all_inserted(self, index: int, step: Step, wanted: Sequence[Place]) -> None:
+        if len(wanted) < 2:
+            for place in wanted:
+                self._add(index, step, place, [place.inserted_counted(everything=False)])
+            return
+        # tables that refer to one another: one statement, at whose end the foreign keys are checked
+        parts = [f"part{at} AS ({place.inserted(everything=False)} RETURNING 1)" for at, place in enumerate(wanted)]
+        counts = [f"SELECT {statements.label(place.image)}, count(*) FROM part{at}" for at, place in enumerate(wanted)]
+        text = f"WITH {', '.join(parts)} INSERT INTO {statements.RESTORED} {' UNION ALL '.join(counts)}"
+        self._add(index, step, wanted[0], [text])
+
+    # --- the whole ----------------------------------------------------------------------------------------------------
+
+    def result(self) -> Plan:
+        self._rows()
+        reversals = [self._reversal(reversal) for reversal in self.plan.reversals]
+        known = [f"ANALYZE {image.name}" for image in self.covered.values()]
+        opening = [(text, "", "") for text in (*statements.OPENING, *known)] + self.opening
+        pieces = [Piece(_FIRST, at, text, lock=lock, relation=on) for at, (text, on, lock) in enumerate(opening)]
+        reversals[0] = replace(reversals[0], pieces=(*pieces, *reversals[0].pieces))
+        return replace(self.plan, reversals=tuple(reversals))
+
+    def _reversal(self, reversal: Reversal) -> Reversal:
+        index, step = reversal.statement.index, self.steps[reversal.statement.index]
+        pieces = [self._only_nulls(index, piece) for piece in reversal.pieces]
+        changed = self.checks.get(index, {})
+        return replace(
+            reversal,
+            pieces=tuple(sorted([*pieces, *self.extra.get(index, ())])),
+            losses=tuple(self._loss(step, loss) for loss in reversal.losses),
+            checks=tuple(self._check(check, changed.get(check.query)) for check in reversal.checks),
+        )
+
+    def _only_nulls(self, index: int, piece: Piece) -> Piece:
+        """A placeholder is for rows that have no value yet."""
+        target = self.placeholders.get((index, piece.order)) if piece.rank == Rank.FILL_COLUMN else None
+        if target is None or not target.startswith(f"{piece.relation} "):
+            return piece
+        return replace(piece, sql=f"{piece.sql} WHERE {target.removeprefix(f'{piece.relation} ')} IS NULL")
+
+    def _check(self, check: Check, query: str | None) -> Check:
+        return (
+            check if query is None else Check(query, check.reason.replace("holds rows, and", "holds rows written since, and"))
+        )
+
+    def _loss(self, step: Step, loss: Loss) -> Loss:
+        if loss.since or loss.relation is None or loss.kind not in ("rows", "values", "residue"):
+            return loss
+        key = key_of(step.before, loss.relation)
+        image = self.covered.get(key) if key is not None else None
+        if image is None or not self._holds(step, image, key, loss):
+            return loss
+        reason = f"as it was before the migration, from the {image.source}"
+        return replace(loss, source=image.source, rows=image.rows, bytes=image.bytes, reason=reason)
+
+    def _holds(self, step: Step, image: Image, key: int | None, loss: Loss) -> bool:
+        keep = image.keep
+        if loss.column is None:
+            return keep.whole
+        row = next(
+            (row for row in step.before.rows["column"].values() if (row.table_key, row.name) == (key, loss.column)), None
+        )
+        was = self.first.rows["column"].get(row.key) if row is not None else None
+        return was is not None and (bool(keep.key) or keep.after is None) and was.name in {each.name for each in keep.columns}
+
+
+def _parents_first(places: Sequence[Place], catalog: Catalog) -> list[list[Place]]:
+    """Groups of places, those that others refer to first; those that refer to one another are one group."""
+    by_key = {place.table.key: place for place in places}
+    needs: dict[int, set[int]] = {key: set() for key in by_key}
+    for row in catalog.rows["constraint"].values():
+        if row.type == "f" and row.table_key in by_key and row.referenced_key in by_key:
+            needs[row.table_key].add(row.referenced_key)
+    reach = {key: _reached(key, needs) for key in needs}
+    groups: list[list[int]] = []
+    for key in needs:
+        circle = next((group for group in groups if key in reach[group[0]] and group[0] in reach[key]), None)
+        if circle is None:
+            groups.append([key])
+        else:
+            circle.append(key)
+    groups.sort(key=lambda group: len(reach[group[0]] | {group[0]}))
+    return [[by_key[key] for key in group] for group in groups]
+
+
+def _reached(key: int, needs: Mapping[int, set[int]]) -> set[int]:
+    found: set[int] = set()
+    todo = list(needs[key])
+    while todo:
+        one = todo.pop()
+        if one not in found:
+            found.add(one)
+            todo += needs[one]
+    return found
+
+
+def covered(plan: Plan) -> Iterator[tuple[Name, Loss]]:
+    """The losses that come back, by relation."""
+    for reversal in plan.reversals:
+        for loss in reversal.losses:
+            if loss.comes_back and loss.relation is not None:
+                yield loss.relation, loss

@@ -1,0 +1,217 @@
+"""The statements that bring rows back from an image, and the one that notes what may be brought back, as SQL.
+
+A *place* is the state in which they run: names and types are those of its catalog. What was noted at the very beginning stands
+in a temporary table, as values can no longer be compared once their column has another type.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from naap_ops.postgres.catalog.model import Catalog
+from naap_ops.reverse.images.model import Image, KeptColumn
+from naap_ops.reverse.images.taking import TEXT, changed_by, differ, value_after
+from naap_ops.reverse.render import Sql, literal, quoted
+
+CONFLICTS = 'pg_temp."naap_ops conflicts"'
+RESTORED = 'pg_temp."naap_ops restored"'
+OPENING = (
+    "SET LOCAL row_security = off",
+    'CREATE TEMPORARY TABLE "naap_ops conflicts" (relation text, key text, columns text[]) ON COMMIT DROP',
+    'CREATE TEMPORARY TABLE "naap_ops restored" (relation text, rows bigint) ON COMMIT DROP',
+)
+"""What has to run before anything that is counted."""
+
+
+def noted(image: Image) -> str:
+    """The temporary table in which it stands what may be put back."""
+    return f"pg_temp.{quoted(f'naap_ops put {image.table}')}"
+
+
+def label(image: Image) -> str:
+    """The table as people name it, as an SQL literal."""
+    return literal(".".join(image.keep.relation))
+
+
+# --- what may be put back -------------------------------------------------------------------------------------------
+
+
+def note(image: Image, table: str, *, force: bool) -> Iterator[str]:
+    """Run in the state that the migration left. ``table``: its name now. ``force``: whatever was written since."""
+    keep = image.keep
+    keys = ", ".join(f"i.k{at}" for at, _ in enumerate(keep.key, 1))
+    on = " AND ".join(f"{value_after(column)} = i.k{at}" for at, column in enumerate(keep.key, 1))
+    kept = [(at, column) for at, column in enumerate(keep.columns, 1) if column.after is not None]
+    there, same = "t.ctid IS NOT NULL", _same(kept, force)
+    flags = [
+        "i.was AND NOT i.stays AND t.ctid IS NULL AS add",
+        f"NOT i.was AND i.stays AND {there} AND {same} AS take",
+        *(f"{there} AND {_may_be_put(at, column, force)} AS c{at}" for at, column in kept),
+    ]
+    yield f"LOCK TABLE {table} IN SHARE ROW EXCLUSIVE MODE"
+    yield (
+        f"CREATE TEMPORARY TABLE {quoted(f'naap_ops put {image.table}')} ON COMMIT DROP AS "
+        f"SELECT {keys}, {', '.join(flags)}, {_conflict(kept, same, force)} AS conflicts "
+        f"FROM {image.name} i LEFT JOIN {table} t ON {on}"
+    )
+    told = ", ".join(f"k{at}" for at, _ in enumerate(keep.key, 1))
+    yield (
+        f"INSERT INTO {CONFLICTS} SELECT {label(image)}, concat_ws(', ', {told}), conflicts "
+        f"FROM {noted(image)} WHERE conflicts IS NOT NULL"
+    )
+    yield f"ANALYZE {noted(image)}"
+
+
+def _same(kept: Sequence[tuple[int, KeptColumn]], force: bool) -> str:
+    """The row is as the migration left it."""
+    if force or not kept:
+        return "true"
+    return f"NOT ({' OR '.join(_written(at, column) for at, column in kept)})"
+
+
+def _written(at: int, column: KeptColumn) -> str:
+    return differ(value_after(column), f"i.q{at}", column.equal)
+
+
+def _may_be_put(at: int, column: KeptColumn, force: bool) -> str:
+    changed = f"i.was AND i.stays AND {changed_by(at, column, 'i', 'i')}"
+    return f"(i.was AND NOT i.stays OR {changed})" if force else f"{changed} AND NOT ({_written(at, column)})"
+
+
+def _conflict(kept: Sequence[tuple[int, KeptColumn]], same: str, force: bool) -> str:
+    """Columns in which something was written since, ``{}`` for a whole row, null for no conflict."""
+    if force:
+        return "NULL::text[]"
+    columns = [
+        f"CASE WHEN {changed_by(at, column, 'i', 'i')} AND {_written(at, column)} THEN {literal(column.name)} END"
+        for at, column in kept
+    ]
+    listed = f"nullif(array_remove(ARRAY[{', '.join(columns)}]::text[], NULL), '{{}}')" if columns else "NULL::text[]"
+    return (
+        "CASE WHEN t.ctid IS NULL THEN NULL WHEN i.was AND NOT i.stays THEN '{}'::text[] "
+        f"WHEN NOT i.was AND NOT ({same}) THEN '{{}}'::text[] WHEN i.was AND i.stays THEN {listed} END"
+    )
+
+
+# --- putting it back ------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Place:
+    """One table in the state in which its rows come back: ``table`` is its row in ``catalog``, ``first`` its columns before the
+    migration, by name. A column is the same one, or was made again, when its key is the same."""
+
+    image: Image
+    table: Any
+    catalog: Catalog
+    first: dict[str, Any]
+    sql: Sql
+
+    def column(self, kept: KeptColumn) -> Any:
+        """The column here, None where it is not there (any more, yet) or cannot be written to."""
+        row = self.catalog.rows["column"].get(self.first[kept.name].key)
+        return None if row is None or row.generated else row
+
+    def _back(self, at: int, kept: KeptColumn, row: Any) -> str:
+        """The value before, as this column takes it. Only where the type is another there is a cast: one that cuts is none."""
+        was = self.first[kept.name]
+        return f"i.p{at}" if kept.plain and row.type_key == was.type_key else f"i.p{at}::{row.type}"
+
+    @property
+    def _join(self) -> str:
+        found = []
+        for at, kept in enumerate(self.image.keep.key, 1):
+            row = self.catalog.rows["column"][self.first[kept.name].key]
+            found.append(f"t.{quoted(row.name)}{'' if kept.plain else TEXT} = i.k{at}")
+        return " AND ".join(found)
+
+    @property
+    def joinable(self) -> bool:
+        """The key is there, in this state."""
+        return bool(self.image.keep.key) and all(
+            self.first[kept.name].key in self.catalog.rows["column"] for kept in self.image.keep.key
+        )
+
+    @property
+    def _noted(self) -> str:
+        on = " AND ".join(f"w.k{at} = i.k{at}" for at, _ in enumerate(self.image.keep.key, 1))
+        return f"{self.image.name} i JOIN {noted(self.image)} w ON {on}"
+
+    def _counted(self, statement: str) -> str:
+        return f"WITH done AS ({statement} RETURNING 1) INSERT INTO {RESTORED} SELECT {label(self.image)}, count(*) FROM done"
+
+    def _columns(self) -> list[tuple[int, KeptColumn, Any]]:
+        found = ((at, kept, self.column(kept)) for at, kept in enumerate(self.image.keep.columns, 1))
+        return [(at, kept, row) for at, kept, row in found if row is not None]
+
+    def filled(self, keys: frozenset[int]) -> str | None:
+        """Columns (keys) that were made again get the values that they had."""
+        sets = [
+            f"{quoted(row.name)} = {self._back(at, kept, row)}"
+            for at, kept, row in self._columns()
+            if row.key in keys and row.identity != "a"
+        ]
+        if not sets:
+            return None
+        was = " AND i.was" if self.image.keep.compared else ""
+        return self._counted(
+            f"UPDATE {self.sql.name(self.table)} t SET {', '.join(sets)} FROM {self.image.name} i WHERE {self._join}{was}"
+        )
+
+    def inserted(self, *, everything: bool) -> str:
+        """Rows that went: all of a table that was made again, else those that may be put back."""
+        columns = self._columns()
+        names = ", ".join(quoted(row.name) for _, _, row in columns)
+        values = ", ".join(self._back(at, kept, row) for at, kept, row in columns)
+        source = f"{self.image.name} i" if everything or not self.image.keep.key else f"{self._noted} WHERE w.add"
+        if not columns:  # a table without columns has rows all the same
+            return f"INSERT INTO {self.sql.name(self.table)} SELECT FROM {source}"
+        return f"INSERT INTO {self.sql.name(self.table)} ({names}) OVERRIDING SYSTEM VALUE SELECT {values} FROM {source}"
+
+    def inserted_counted(self, *, everything: bool) -> str:
+        """The same, counted."""
+        return self._counted(self.inserted(everything=everything))
+
+    def updated(self) -> str | None:
+        """Values that the migration replaced, where they may be put back."""
+        keys = {kept.name for kept in self.image.keep.key}
+        columns = [
+            (at, kept, row)
+            for at, kept, row in self._columns()
+            if kept.after is not None and kept.name not in keys and row.identity != "a"
+        ]
+        if not columns:
+            return None
+        sets = ", ".join(
+            f"{quoted(row.name)} = CASE WHEN w.c{at} THEN {self._back(at, kept, row)} ELSE t.{quoted(row.name)} END"
+            for at, kept, row in columns
+        )
+        some = " OR ".join(f"w.c{at}" for at, _, _ in columns)
+        return self._counted(
+            f"UPDATE {self.sql.name(self.table)} t SET {sets} FROM {self._noted} WHERE {self._join} AND ({some})"
+        )
+
+    def taken(self) -> str:
+        """Rows that the migration put there, and nobody has changed since, go."""
+        return self._counted(f"DELETE FROM {self.sql.name(self.table)} t USING {self._noted} WHERE {self._join} AND w.take")
+
+    def carried_on(self) -> Iterator[str]:
+        """Sequences of the table go on after the greatest value that has come back, where they stand before it."""
+        for column in self.catalog.children("column", "table_key", self.table.key):
+            for row in self.catalog.children("sequence", "column_key", column.key):
+                name, most, sign = self.sql.name(row), *(("max", ">=") if row.increment > 0 else ("min", "<="))
+                value = f"{most}({quoted(column.name)})"
+                if column.type in ("smallint", "integer", "bigint"):
+                    yield (
+                        f"SELECT pg_catalog.setval({literal(name)}::regclass, {value}) FROM {self.sql.name(self.table)} "
+                        f"HAVING {value} {sign} (SELECT last_value FROM {name}) "
+                        f"AND {value} BETWEEN {row.minimum} AND {row.maximum}"
+                    )
+
+    def not_in_image(self) -> str:
+        """A query for rows that were written since."""
+        return (
+            f"SELECT 1 FROM {self.sql.name(self.table)} t WHERE NOT EXISTS (SELECT FROM {self.image.name} i WHERE {self._join})"
+        )

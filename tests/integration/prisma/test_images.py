@@ -1,0 +1,278 @@
+"""Rows that a deploy destroyed come back with `invoke rollback`: from what the deploy captured, else from the backup."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from naap_ops.postgres.conninfo import ConnInfo
+from naap_ops.postgres.session import connect
+from tests.desk import wait_until
+from tests.integration.prisma.conftest import SCHEMA, Site
+from tests.integration.prisma.test_deploy import deploy
+from tests.integration.prisma.test_rollback import rollback
+
+SHOP, LOSSY = "20260401000000_shop", "20260501000000_lossy"
+TABLES = """CREATE TABLE "Shop" ("id" SERIAL NOT NULL, "name" TEXT NOT NULL, "rank" INTEGER,
+  CONSTRAINT "Shop_pkey" PRIMARY KEY ("id"));
+CREATE TABLE "Item" ("id" SERIAL NOT NULL, "shop" INTEGER NOT NULL, "price" NUMERIC(10,2),
+  CONSTRAINT "Item_pkey" PRIMARY KEY ("id"),
+  CONSTRAINT "Item_shop_fkey" FOREIGN KEY ("shop") REFERENCES "Shop"("id") ON DELETE CASCADE ON UPDATE CASCADE);
+"""
+ROWS = (
+    "insert into \"Shop\" (name, rank) values ('a', 1), ('b', null), ('c', 3)",
+    'insert into "Item" (shop, price) select 1 + n % 3, n * 1.25 from generate_series(1, 9) n',
+)
+DESTROYS = """ALTER TABLE "Shop" DROP COLUMN "name";
+UPDATE "Shop" SET "rank" = 0;
+DELETE FROM "Item" WHERE "shop" = 2;
+ALTER TABLE "Item" ALTER COLUMN "price" TYPE INTEGER;
+"""
+
+
+@pytest.fixture
+def shop(site: Site) -> Site:
+    site.add(SHOP, TABLES)
+    deploy(site)
+    site.sql(*ROWS)
+    return site
+
+
+def contents(site: Site) -> Any:
+    return [site.ask(f'select jsonb_agg(to_jsonb(t) order by id) from "{table}" t') for table in ("Shop", "Item")]
+
+
+def images(site: Site) -> int:
+    """Tables that hold an image."""
+    query = "select count(*) from pg_tables where schemaname = 'naap_ops' and tablename like 'image\\_%'"
+    return int(site.ask(query))
+
+
+def test_captured_by_the_deploy_and_back_with_the_rollback(shop: Site) -> None:
+    was = contents(shop)
+    shop.add(LOSSY, DESTROYS)
+    done = deploy(shop)
+    assert {(each["table"], each["rows"]) for each in done["captured"]} == {("public.Shop", 3), ("public.Item", 9)}
+    assert contents(shop) != was
+    before = shop.run("rollback", "--migration", "latest", "--dry-run", "--json").json
+    reverse = next(way for way in before["ways"] if way["strategy"] == "reverse")
+    assert before["strategy"] == "reverse"
+    assert len(reverse["comes_back"]) == 2
+    assert reverse["losses"] == []
+    outcome = rollback(shop)
+    assert contents(shop) == was
+    assert outcome["restored"] == {"public.Item": 9, "public.Shop": 6}
+    assert outcome["conflicts"] == []
+    assert images(shop) == 0
+    assert shop.run("status").code == 0
+
+
+def test_what_was_written_since_stays_and_is_told(shop: Site) -> None:
+    shop.add(LOSSY, DESTROYS)
+    deploy(shop)
+    shop.sql(
+        'update "Shop" set rank = 42 where id = 1',
+        'insert into "Shop" (rank) values (7)',
+        'insert into "Item" values (1, 1, 5)',
+    )
+    done = shop.run("rollback", "--migration", "latest", "--yes", "--json")
+    assert done.code == 0, done.err
+    assert done.json["conflicts"] == [
+        {"table": "public.Item", "key": "1", "columns": []}, {"table": "public.Shop", "key": "1", "columns": ["rank"]},
+    ]  # fmt: skip
+    assert "conflict: public.Shop 1" in done.err
+    assert shop.ask('select jsonb_agg(array[name, rank::text] order by id) from "Shop"') == [
+        ["a", "42"], ["b", None], ["c", "3"], ["", "7"],
+    ]  # fmt: skip
+    assert shop.ask('select price::text from "Item" where id = 1') == "5.00"
+
+
+@pytest.mark.parametrize(("how", "rank"), [("theirs", 42), ("ours", 1)])
+def test_somebody_decides_about_conflicts(shop: Site, how: str, rank: int) -> None:
+    shop.add(LOSSY, DESTROYS)
+    deploy(shop)
+    shop.sql('update "Shop" set rank = 42 where id = 1')
+    assert rollback(shop, "--conflicts", how)["conflicts"] == []
+    assert shop.ask('select rank from "Shop" where id = 1') == rank
+
+
+def test_a_writer_between_two_statements_of_the_deploy_is_not_missed(shop: Site) -> None:
+    """Who writes while it is captured waits until the migration is through, or comes before it and is in the image."""
+    shop.add(LOSSY, DESTROYS)
+    assert shop.info is not None
+    with connect(shop.info) as writer:
+        writer.execute('begin; update "Shop" set rank = 11 where id = 1')
+        deploying = shop.spawn("deploy", "--yes", "--json")
+        wait_until(lambda: shop.ask("select count(*) from pg_locks where mode = 'ShareRowExclusiveLock' and not granted") == 1)
+        writer.execute("commit")
+    assert deploying.wait(60) == 0
+    rollback(shop)
+    assert shop.ask('select rank from "Shop" where id = 1') == 11
+
+
+def test_a_migration_that_fails_leaves_no_image(shop: Site) -> None:
+    shop.sql("insert into \"Shop\" (name, rank) values ('x', -1)")
+    shop.add(LOSSY, 'ALTER TABLE "Shop" DROP COLUMN "name"; ALTER TABLE "Shop" ADD CONSTRAINT "up" CHECK ("rank" >= 0);\n')
+    deploy(shop, "--allow-unproved", LOSSY, code=20)
+    assert images(shop) == 0
+    assert shop.ask('select name from "Shop" where id = 1') == "a"
+
+
+def test_without_capture_nothing_is_kept(shop: Site) -> None:
+    shop.add(LOSSY, DESTROYS)
+    assert deploy(shop, "--no-capture")["captured"] == []
+    assert images(shop) == 0
+
+
+def test_the_ceiling_asks(shop: Site) -> None:
+    shop.settings("[capture]\nceiling = 0\n")
+    shop.sql('analyze "Shop"', 'analyze "Item"')
+    shop.add(LOSSY, DESTROYS)
+    refused = deploy(shop, code=17)
+    assert "capture.ceiling" in refused["message"]
+    assert shop.rows(LOSSY) == 0
+    assert deploy(shop, "--capture")["captured"]
+
+
+def test_a_script_of_two_transactions_is_not_captured_and_that_is_said(shop: Site) -> None:
+    shop.add(LOSSY, 'BEGIN;\nALTER TABLE "Shop" DROP COLUMN "rank";\nCOMMIT;\n')
+    done = deploy(shop)
+    assert done["captured"] == []
+    assert any("is not one transaction" in note for note in done["notes"])
+
+
+def test_what_has_expired_goes_with_the_next_deploy(shop: Site) -> None:
+    shop.settings('[capture]\nexpires = "0s"\n')
+    shop.add(LOSSY, DESTROYS)
+    deploy(shop)
+    assert images(shop) == 2
+    shop.add("20260601000000_again", 'DELETE FROM "Item";\n')
+    deploy(shop)
+    assert shop.ask("select jsonb_agg(migration) from naap_ops.images") == ["20260601000000_again"]
+    assert images(shop) == 1
+
+
+def test_another_attempt_of_the_same_migration_has_no_images(shop: Site) -> None:
+    """What was captured is of one application; applied again by somebody else, its rows are others."""
+    shop.add(LOSSY, DESTROYS)
+    deploy(shop)
+    shop.sql(f"update _prisma_migrations set id = 'another' where migration_name = '{LOSSY}'")
+    shop.sql("delete from naap_ops.images where false")
+    before = shop.run("rollback", "--migration", "latest", "--dry-run", "--json").json
+    reverse = next(way for way in before["ways"] if way["strategy"] == "reverse")
+    assert not any("captured" in line for line in reverse["comes_back"])
+
+
+# --- from the backup ------------------------------------------------------------------------------------------------
+
+
+def test_rows_come_back_out_of_the_backup_where_nothing_was_captured(shop: Site) -> None:
+    was = contents(shop)
+    shop.add(LOSSY, DESTROYS)
+    deploy(shop, "--no-capture")
+    shop.sql('update "Shop" set rank = 42 where id = 1', 'insert into "Shop" (rank) values (7)')
+    before = shop.run("rollback", "--migration", "latest", "--dry-run", "--json").json
+    reverse = next(way for way in before["ways"] if way["strategy"] == "reverse")
+    assert all("from the backup" in line for line in reverse["comes_back"])
+    assert images(shop) == 0
+    outcome = rollback(shop, "--strategy", "reverse")
+    now = contents(shop)
+    assert now[1] == was[1]
+    assert now[0] == [was[0][0] | {"rank": 42}, *was[0][1:], {"id": 4, "name": "", "rank": 7}]
+    assert [each["key"] for each in outcome["conflicts"]] == ["1"]
+    assert images(shop) == 0
+    assert [each["name"] for each in outcome["steps"]] == ["rows of public", f"{LOSSY} in public", "settle"]
+
+
+def test_two_migrations_out_of_one_backup(shop: Site) -> None:
+    """The first is run on the shadow before the images of the second are taken."""
+    was = contents(shop)
+    shop.add(LOSSY, DESTROYS)
+    deploy(shop, "--no-capture")
+    shop.add("20260601000000_more", 'ALTER TABLE "Shop" DROP COLUMN "rank"; DROP TABLE "Item";\n')
+    shop.run("deploy", "--yes", "--no-backup", "--no-capture", "--json")
+    rollback(shop, "--cascade", "--strategy", "reverse", migration=LOSSY)
+    assert contents(shop) == was
+
+
+def test_only_the_files_of_the_tables_in_question_are_read(shop: Site) -> None:
+    shop.sql("create table aside as select generate_series(1, 3) i")
+    was = contents(shop)
+    shop.add(LOSSY, DESTROYS)
+    deploy(shop, "--no-capture")
+    [backup, *_] = shop.listed()
+    [fact] = [table for table in backup.sound.tables if table.name == "aside"]
+    (shop.path(backup) / str(fact.file)).unlink()
+    rollback(shop, "--strategy", "reverse")
+    assert contents(shop) == was
+
+
+def test_a_backup_that_is_a_plain_script_gives_no_rows_and_that_is_said(shop: Site) -> None:
+    shop.settings('[backup]\nformat = "plain"\n')
+    shop.add(LOSSY, DESTROYS)
+    deploy(shop, "--no-capture")
+    before = shop.run("rollback", "--migration", "latest", "--dry-run", "--strategy", "reverse", "--json").json
+    assert before["ways"][0]["comes_back"] == []
+    assert "plain script" in before["ways"][0]["halfway"][0]
+
+
+# --- tenants, rights --------------------------------------------------------------------------------------------------
+
+
+def test_every_tenant_has_its_rows_back(shop: Site) -> None:
+    shop.settings('tenant_schemas = "tenant_*"\n')
+    for tenant in ("tenant_a", "tenant_b"):
+        shop.sql(f"create schema {tenant}")
+    deploy(shop, "--all-tenants")
+    for tenant, rank in (("tenant_a", 5), ("tenant_b", 6)):
+        shop.sql(f"insert into {tenant}.\"Shop\" (name, rank) values ('x', {rank})")
+    shop.add(LOSSY, DESTROYS)
+    done = deploy(shop, "--all-tenants")
+    assert {"tenant_a.Item", "tenant_a.Shop", "tenant_b.Item", "tenant_b.Shop"} <= {each["table"] for each in done["captured"]}
+    outcome = rollback(shop, "--all-tenants", migration=LOSSY)
+    assert {"tenant_a.Shop": 2, "tenant_b.Shop": 2}.items() <= outcome["restored"].items()
+    for tenant, rank in (("tenant_a", 5), ("tenant_b", 6)):
+        assert shop.ask(f'select jsonb_build_array(name, rank) from {tenant}."Shop"') == ["x", rank]
+    assert images(shop) == 0
+
+
+def test_a_role_that_may_make_no_schema_deploys_without(shop: Site) -> None:
+    assert shop.info is not None
+    role = f"test_owner_{str(shop.info.dbname)[-6:]}"
+    shop.sql(f"create role {role} login createdb", f"grant all on schema public to {role}")
+    shop.sql(
+        *(
+            f'alter table "{table}" owner to {role}'
+            for table in ("User", "Profile", "Wallet", "Shop", "Item", "_prisma_migrations")
+        )
+    )
+    owner = Site(shop.folder, dataclasses.replace(shop.info, user=role))
+    try:
+        shop.add(LOSSY, DESTROYS)
+        done = deploy(owner)
+        assert done["captured"] == []
+        assert any("no rows are captured: permission denied" in note for note in done["notes"])
+    finally:
+        shop.sql(f"reassign owned by {role} to current_user", f"drop owned by {role}", f"drop role {role}")
+
+
+# --- every server -----------------------------------------------------------------------------------------------------
+
+
+def test_on_every_major(database: ConnInfo, tmp_path: Path) -> None:
+    site = Site(tmp_path, database)
+    site.migrations.mkdir(parents=True)
+    (site.migrations / "migration_lock.toml").write_text('provider = "postgresql"\n', encoding="utf-8")
+    (site.project / "schema.prisma").write_text(SCHEMA, encoding="utf-8")
+    site.add(SHOP, TABLES)
+    deploy(site)
+    site.sql(*ROWS)
+    was = contents(site)
+    for words in ((), ("--no-capture",)):
+        site.add(LOSSY, DESTROYS)
+        deploy(site, *words)
+        rollback(site, "--strategy", "reverse")
+        assert contents(site) == was

@@ -172,7 +172,11 @@ class NotifySettings(_Section):
     """Who is told of outcomes, and of which. ``urls`` are apprise's; ``state`` is the folder that remembers what is failing."""
 
     urls: Annotated[Words, Field(repr=False)] = []
-    when: Annotated[list[Literal["failure", "recovery", "always"]], BeforeValidator(_words)] = ["failure", "recovery"]
+    when: Annotated[list[Literal["failure", "recovery", "change", "always"]], BeforeValidator(_words)] = [
+        "failure",
+        "recovery",
+        "change",
+    ]
     ping: PingSettings = PingSettings()
     timeout: Annotated[Duration, Field(gt=timedelta(), le=timedelta(minutes=5))] = timedelta(seconds=10)
     state: Path | None = None

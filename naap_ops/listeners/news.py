@@ -1,13 +1,17 @@
-"""What of an outcome is news: failures, recoveries, or everything; and the message it makes."""
+"""What of an outcome is news: failures, recoveries, changes, or everything; and the message it makes."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from typing import Final
 
 from naap_ops.listeners.failing import Failing, Memory
 from naap_ops.listeners.record import JobOutcome
 from naap_ops.wording import count_of
+
+# What somebody else should hear of although all went well: a database is not what it was.
+CHANGES: Final = frozenset(("deploy", "rollback", "emergency", "reset", "guard", "salvage"))
 
 Key = tuple[str, str | None]  # job and database
 
@@ -45,7 +49,7 @@ def healed(outcome: JobOutcome, memory: Memory) -> dict[Key, Failing]:
 
 def compose(outcome: JobOutcome, recovered: Mapping[Key, Failing], when: Collection[str]) -> News | None:
     """The message to send, or None where there is nothing that ``when`` asks for."""
-    always = "always" in when
+    always = "always" in when or ("change" in when and outcome.job in CHANGES)
     failed = [member for member in outcome.members if not member.ok] if always or "failure" in when else []
     again = recovered if always or "recovery" in when else {}
     if not (failed or again or always):

@@ -31,7 +31,7 @@ class _Complaints(logging.Handler):
 
 
 class Notify:
-    """Tells one apprise URL of failures, recoveries, or everything (``when``). One URL each, so that none waits for another."""
+    """Tells one apprise URL of what ``when`` asks for. One URL each, so that none waits for another."""
 
     def __init__(self, url: str, when: Collection[str], memory: Memory) -> None:
         self._url = url

@@ -25,7 +25,7 @@ class JobOutcome:
     ``bytes``, ``rows`` and ``sha256`` (of its manifest) are those of the backup it was about. ``previous_good`` is the newest
     verified backup but this one, ``newest_verified_age_seconds`` the age of the newest verified of all, ``verified_count``
     how many there are: None where nobody listened or the repository did not answer in time. ``error`` has ``code``,
-    ``class`` and ``message``.
+    ``class`` and ``message``. ``detail``: what was done, for people, where a run changes a schema or its history.
     """
 
     job: str
@@ -45,6 +45,7 @@ class JobOutcome:
     verified_count: int | None = None
     error: Mapping[str, Any] | None = None
     hint: str | None = None
+    detail: str | None = None
     parts: tuple[JobOutcome, ...] = ()
 
     @property
@@ -83,7 +84,7 @@ class JobOutcome:
     def _told(self) -> str:
         what = f"{self.job} of {self.database}" if self.database else self.job
         if self.ok:
-            facts = [self.id, _count(self.rows, "row"), _count(self.bytes, "byte"), f"{self.seconds:.1f} s"]
+            facts = [self.detail, self.id, _count(self.rows, "row"), _count(self.bytes, "byte"), f"{self.seconds:.1f} s"]
             return f"{what} ok: {', '.join(fact for fact in facts if fact)}"
         error = self.error or {"message": "unknown", "class": "", "code": 1}
         text = f"{what} FAILED: {error['message']} ({error['class']}, code {error['code']}). {self.hint or ''}"

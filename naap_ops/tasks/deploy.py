@@ -147,6 +147,8 @@ def _reverse_line(entry: dict[str, Any]) -> str:
 def _told(call: Call, record: Record) -> dict[str, Any]:
     from naap_ops.deploys.record import tenant_line
 
+    where = f" in {count_of(len(record.tenants), 'schema')}" if record.tenants else ""
+    call.report(detail=f"applied{where}: {', '.join(record.applied)}; backup from before: {record.backup or 'none'}")
     for entry in record.migrations:
         call.say(f"{entry['name']} is applied")
         call.say(f"  {_reverse_line(entry)}")

@@ -155,9 +155,13 @@ def tell(call: Call, outcome: Outcome) -> dict[str, Any]:
     """Say what was done, and what remains to be. The JSON object."""
     names = ", ".join(outcome.migrations)
     if outcome.outcome == "aborted":
+        call.report(detail=f"undone: {names} applied as before")
         call.say(f"undone: {outcome.database} is as before, {names} applied")
     else:
         took = f"{outcome.seconds:.1f} s, downtime {outcome.downtime_seconds:.2f} s"
+        about = "" if outcome.exact else "about "
+        lost = ", ".join(f"{about}{count_of(rows, 'row')} of {table}" for table, rows in outcome.lost.items())
+        call.report(detail=f"{names} taken back by backup {outcome.backup}, {took}, lost: {lost or 'nothing'}")
         call.say(f"{names} taken back by backup {outcome.backup}, {took}")
         for table, rows in outcome.lost.items():
             call.say(f"lost: {table}: {'' if outcome.exact else 'about '}{count_of(rows, 'row')} written since the backup")

@@ -5,7 +5,9 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
+from naap_ops import redact
 from naap_ops.tasks.command import Call, command
+from naap_ops.wording import count_of
 
 _SHOWN = 40
 
@@ -44,6 +46,8 @@ def guard(call: Call, no_reverse: bool = False, dry_run: bool = False) -> dict[s
     call.begin("guard")
     call.tell_steps("backup", "command", "reverse")
     outcome = guarded(call.app, call.database, call.words, call.complain, with_reverse=not no_reverse)
+    changed = f"{count_of(len(outcome.changed), 'object')} changed"
+    call.report(detail=f"{shlex.join(redact.argv(call.words))}: {changed}, backup from before: {outcome.backup}")
     for line in outcome.changed[:_SHOWN]:
         call.say(f"changed: {line}")
     if len(outcome.changed) > _SHOWN:

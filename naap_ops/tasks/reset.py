@@ -35,6 +35,7 @@ def reset(call: Call, backup: str | None = None, dry_run: bool = False) -> dict[
     call.begin("reset")
     call.tell_steps("command", "wait")
     outcome = procedure.reset(call.app, target, backup, call.complain)
+    call.report(detail=f"{name} is new, the old one is kept as {outcome.previous}, and is in backup {outcome.backup}")
     call.say(f"{name} is new; the old one is kept as {outcome.previous}, and is in backup {outcome.backup}")
     for ran in outcome.ran:
         call.say(f"ran {' '.join(map(str, ran['command']))} ({ran['seconds']} s)")  # type: ignore[call-overload]

@@ -128,6 +128,7 @@ def _gone_on(call: Call, ref: str | None, *, abort: bool, dry_run: bool) -> dict
     done = (procedure.undo if abort else procedure.resume)(call.app, call.database, ref)
     if not abort:
         return _told(call, done)
+    call.report(detail=f"undone: {', '.join(done.migrations)} applied as before")
     call.say(f"undone: {', '.join(done.migrations)} applied as before, with the folder and its rows")
     return dataclasses.asdict(done)
 
@@ -148,6 +149,8 @@ def _as_dict(plan: Plan) -> dict[str, Any]:
 
 
 def _told(call: Call, outcome: Outcome) -> dict[str, Any]:
+    losses = f"lost: {'; '.join(outcome.losses)}" if outcome.losses else "nothing lost"
+    call.report(detail=f"{', '.join(outcome.migrations)} rolled back by {outcome.strategy}, {losses}")
     for name in outcome.migrations:
         call.say(f"{name} is rolled back by {outcome.strategy}")
     for schema, state in outcome.tenants.items():

@@ -47,6 +47,18 @@ def test_a_failure_is_told_and_the_first_success_after_it(service: Service, tmp_
     ]
 
 
+def test_a_change_is_told_although_all_went_well(service: Service, tmp_path: Path) -> None:
+    when = (*BOTH, "change")
+    gone = outcome("rollback", id=None, bytes=None, rows=None, detail="20260103_wallet rolled back by reverse, nothing lost")
+    for record in (outcome("backup"), gone, outcome("emergency", detail="20260102_profile taken back")):
+        notify(service, tmp_path, when)(event(record))
+        notify(service, tmp_path)(event(record))
+    first, second = told(service)
+    text = "rollback of naap ok: 20260103_wallet rolled back by reverse, nothing lost, 12.5 s"
+    assert first == ("success", "naap_ops on db1: rollback of naap ok", text)
+    assert second[1] == "naap_ops on db1: emergency of naap ok"
+
+
 def test_jobs_and_databases_recover_each_for_itself(service: Service, tmp_path: Path) -> None:
     notify(service, tmp_path)(event(outcome("backup", "a", failed=True)))
     notify(service, tmp_path)(event(outcome("backup", "b")))

@@ -22,6 +22,7 @@ FIELDS = {
     "verified_count",
     "error",
     "hint",
+    "detail",
     "host",
     "started_at",
     "finished_at",

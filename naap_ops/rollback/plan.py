@@ -101,7 +101,10 @@ class Undecided(Refused):
     ways, in lines), ``ways`` (as JSON)."""
 
     message = "every way back loses something, and what they lose cannot be compared:\n{reason}"
-    hint = "Choose: --strategy reverse, or --strategy restore."
+    hint = (
+        "Choose: --strategy reverse, or --strategy restore."
+        " (Rows that the migration itself wrote count as written since the backup: nothing tells them apart.)"
+    )
 
     def as_dict(self) -> dict[str, Any]:
         """With the ways."""

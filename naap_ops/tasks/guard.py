@@ -60,4 +60,9 @@ def guard(call: Call, no_reverse: bool = False, dry_run: bool = False) -> dict[s
     for loss in outcome.losses:
         call.say(f"that would lose {loss}")
     call.say(f"before it: backup {outcome.backup}")
+    if outcome.losses:
+        call.say(f"back with every row as it was then: invoke restore --backup {outcome.backup} --swap")
+    if outcome.down and outcome.reverse == "proved":
+        rows = ", the structure alone" if outcome.losses else ""
+        call.say(f"back by its reverse{rows}: psql -v ON_ERROR_STOP=1 -f {shlex.quote(outcome.down)}")
     return dataclasses.asdict(outcome)

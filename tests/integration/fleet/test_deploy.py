@@ -148,6 +148,19 @@ def test_tenants_that_lag_and_new_ones(deployed: Fleet) -> None:
     assert deployed.ask("select count(*) from tenant_foreign.t") == 0
 
 
+def test_drift_in_any_tenant_is_refused_where_that_is_wanted(deployed: Fleet) -> None:
+    deployed.write(SETTINGS)
+    deployed.sql('alter table tenant_02.users add column "by hand" int')
+    refused = deploy(deployed, "--all-tenants", "--drift", code=23)
+    assert "by hand" in refused["message"]
+    assert "tenant_02" in refused["message"]
+    assert deployed.having(SETTINGS) == []
+    deploy(deployed, "--tenant", "02", "--drift", code=23)
+    done = deploy(deployed, "--tenant", "03", "--drift")  # in this one there is none
+    assert any("no drift" in note for note in done["notes"])
+    assert deployed.having(SETTINGS) == ["tenant_03"]
+
+
 def test_the_configured_command_gets_the_url_of_each(deployed: Fleet) -> None:
     """Its word is not taken for it: each tenant's own books are read."""
     deployed.write(SETTINGS)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import threading
-from typing import TYPE_CHECKING, Any, LiteralString, Self
+from typing import TYPE_CHECKING, Any, LiteralString
 
 from naap_ops import clock
+from naap_ops.background import Background
 
 if TYPE_CHECKING:
     from psycopg import Connection
@@ -60,28 +60,19 @@ def holder(connection: Connection) -> str:
     return f"{application or 'a session'} (server process {pid}, user {user}, from {address}{began})"
 
 
-class LockWatch:
+class LockWatch(Background):
     """While the sessions named ``waiting`` may wait for locks, remembers who was in the way.
 
     Asks by the guard session, alone, on a thread, often enough for ``patience`` (seconds, 0: no end).
     """
 
     def __init__(self, guard: Connection, waiting: str, patience: float) -> None:
+        super().__init__()
         self._guard = guard
         self._name = {"name": waiting}
         self._interval = min(_LONGEST_PAUSE, patience / 4 or _LONGEST_PAUSE)
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._watch, daemon=True)
         self._blockers: list[str] = []
         self._queued: list[str] = []
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        self._thread.join()
 
     def culprits(self, *, waited: bool = True) -> str:
         """Who it was, for the message, once the block has ended; ``waited`` False: no lock was waited for, a queue was met."""
@@ -93,8 +84,8 @@ class LockWatch:
         """Whether the guard's own connection has gone, as far as it has been used."""
         return self._guard.closed
 
-    def _watch(self) -> None:
-        while not self._stop.wait(self._interval):
+    def work(self) -> None:
+        while not self.stop.wait(self._interval):
             self._blockers = self._ask(_BLOCKERS) or self._blockers
             self._queued = self._ask(_QUEUED) or self._queued
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import shutil
-import threading
 from collections.abc import Callable
 from importlib.resources import files as package_files
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 from naap_ops import clock, restores
 from naap_ops.app import App
+from naap_ops.background import Background
 from naap_ops.errors import OpsError, Refused
 from naap_ops.events import Events
 from naap_ops.postgres.conninfo import ConnInfo
@@ -132,34 +132,25 @@ def _cell(digest: Digest | None) -> str:
     return "gone" if digest is None else f"{digest.rows:,} {digest.value}"
 
 
-class _Client:
+class _Client(Background):
     """An application that asks, and connects again whenever it is cut off. ``longest``: its longest wait, in seconds."""
 
     def __init__(self, info: ConnInfo) -> None:
+        super().__init__()
         self._info = info
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._work, daemon=True)
         self.longest = 0.0
 
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        self._thread.join()
-
-    def _work(self) -> None:
+    def work(self) -> None:
         from psycopg import Error
 
         last = clock.monotonic()
-        while not self._stop.is_set():
+        while not self.stop.is_set():
             try:
                 with connect(self._info) as connection:
-                    while not self._stop.is_set():
+                    while not self.stop.is_set():
                         connection.execute('select count(*) from "Team"')
                         self.longest = max(self.longest, clock.monotonic() - last)
                         last = clock.monotonic()
-                        self._stop.wait(0.01)
+                        self.stop.wait(0.01)
             except (Error, OpsError):
                 continue

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import threading
 from contextlib import closing
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
+from naap_ops.background import Background
 from naap_ops.errors import OpsError
 
 if TYPE_CHECKING:
@@ -18,35 +18,26 @@ from unnest(pg_blocking_pids(%s)) p(pid) join pg_stat_activity b on b.pid = p.pi
 """
 
 
-class BlockerWatch:
+class BlockerWatch(Background):
     """``seen`` is what the last look found: who blocked session ``pid``. Nothing is asked before ``interval`` has passed."""
 
     def __init__(self, info: ConnInfo, pid: int, *, interval: float = 0.5) -> None:
+        super().__init__()
         self._info = info
         self._pid = pid
         self._interval = interval
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._watch, daemon=True)
         self.seen: list[str] = []
 
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        self._thread.join()
-
-    def _watch(self) -> None:
+    def work(self) -> None:
         from psycopg import Error
 
         from naap_ops.postgres.session import connect
 
-        if self._stop.wait(self._interval):
+        if self.stop.wait(self._interval):
             return
         try:
             with closing(connect(self._info)) as connection:
-                while not self._stop.wait(self._interval):
+                while not self.stop.wait(self._interval):
                     rows = connection.execute(_BLOCKERS, [self._pid]).fetchall()
                     if rows:
                         self.seen = [f"pid {p}, user {u}, application {a} ({s}): {q}" for p, u, a, s, q in rows]

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from typing import TYPE_CHECKING, Any
 
 from invoke.collection import Collection
 
 from naap_ops import clock
-from naap_ops.errors import BackupDamaged, OpsError, Partial, UsageError
+from naap_ops.errors import BackupDamaged, UsageError
 from naap_ops.tasks.command import Call, command, number
 from naap_ops.tasks.progress import progress, size
+from naap_ops.tasks.several import each_database, no_single_one
 from naap_ops.wording import count_of
 
 if TYPE_CHECKING:
@@ -105,21 +107,9 @@ def one(
 
 def _all(call: Call, parts: dict[str, list[str]], *, kind: str, label: str, dry_run: bool) -> dict[str, Any]:
     """Each database its own backup; a failure neither stops nor hides the others."""
-    if call.database or call.url:
-        raise UsageError(detail="--all-databases takes the configured ones: leave out --database and --url")
-    done: list[dict[str, Any]] = []
-    failed: dict[str, OpsError] = {}
-    aliases: list[str | None] = [*call.app.loaded.aliases()]
-    for alias in aliases or [None]:
-        try:
-            with call.part(alias):
-                done.append(one(call, alias, parts, kind=kind, label=label, dry_run=dry_run))
-        except OpsError as error:
-            call.note(f"{alias or 'the database'}: {error.text}")
-            failed[alias or ""] = error
-    if failed:
-        raise Partial(done=done, failed=failed)
-    return {"backups": done}
+    no_single_one(call)
+    take = functools.partial(one, call, parts=parts, kind=kind, label=label, dry_run=dry_run)
+    return {"backups": each_database(call, take)}
 
 
 @command(name="list", all_databases="backups of every database, not only the configured one")

@@ -5,9 +5,10 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from naap_ops.errors import BackupDamaged, OpsError, Partial, UsageError
+from naap_ops.errors import BackupDamaged
 from naap_ops.tasks.command import Call, command
 from naap_ops.tasks.progress import progress
+from naap_ops.tasks.several import each_database, no_single_one
 from naap_ops.wording import count_of
 
 
@@ -24,24 +25,12 @@ def drill(call: Call, backup: str = "latest", all_databases: bool = False) -> di
 
     Example: invoke drill --backup latest
     """
-    if all_databases and (call.database or call.url):
-        raise UsageError(detail="--all-databases takes the configured ones: leave out --database and --url")
+    if all_databases:
+        no_single_one(call)
     call.begin("drill", several=all_databases)
     if not all_databases:
         return _one(call, call.database, backup)
-    done: list[dict[str, Any]] = []
-    failed: dict[str, OpsError] = {}
-    aliases: list[str | None] = [*call.app.loaded.aliases()]
-    for alias in aliases or [None]:
-        try:
-            with call.part(alias):
-                done.append(_one(call, alias, backup))
-        except OpsError as error:
-            call.note(f"{alias or 'the database'}: {error.text}")
-            failed[alias or ""] = error
-    if failed:
-        raise Partial(done=done, failed=failed)
-    return {"drills": done}
+    return {"drills": each_database(call, lambda alias: _one(call, alias, backup))}
 
 
 def _one(call: Call, database: str | None, backup: str) -> dict[str, Any]:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from naap_ops.errors import OpsError, Partial, UsageError
+from naap_ops.errors import OpsError, Partial
 from naap_ops.tasks.backup import one
 from naap_ops.tasks.command import Call, command, number
+from naap_ops.tasks.several import no_single_one
 
 
 @command(
@@ -41,8 +42,8 @@ def snapshot(
 
     Example: invoke snapshot --repo s3://backups/naap --all-databases
     """
-    if all_databases and (call.database or call.url):
-        raise UsageError(detail="--all-databases takes the configured ones: leave out --database and --url")
+    if all_databases:
+        no_single_one(call)
     call.override(
         backup__format=format,
         backup__compression=compression,

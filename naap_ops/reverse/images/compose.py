@@ -2,7 +2,8 @@
 that say where what was lost comes from.
 
 A dropped column and a dropped table are filled where they are made again. Everything else comes back where the first statement
-that touched the table is undone: the database is then in the state before it, in which nothing of the table was lost yet.
+that touched the table is undone: the database is then in the state before it, in which nothing of the table was lost yet. Rows
+that refer to others come back no sooner than those (``beginning.py``).
 ``late``: at the very end instead, for values that nothing but the state before the migration can hold.
 """
 
@@ -16,6 +17,7 @@ from naap_ops.postgres.catalog.model import Catalog
 from naap_ops.reverse import fill
 from naap_ops.reverse.families import trigger
 from naap_ops.reverse.images import statements
+from naap_ops.reverse.images.beginning import Begin, beginnings
 from naap_ops.reverse.images.keeps import Touch, key_of, touches
 from naap_ops.reverse.images.model import Image, Name
 from naap_ops.reverse.images.statements import Place
@@ -49,10 +51,10 @@ def composed(
         return None
     work = _Work(plan, {step.statement.index: step for step in steps}, first, last, sql, late, force)
     lost = touches(plan, steps, first)
-    for image in images:
-        key = key_of(first, image.keep.relation)
-        if key in lost and work.fits(key, image):
-            work.one(image, first.rows["table"][key], lost[key])
+    keys = {key: image for image in images if (key := key_of(first, image.keep.relation)) in lost and work.fits(key, image)}
+    begins = beginnings({key: lost[key] for key in keys}, work.steps, first, late=late)
+    for key, image in keys.items():
+        work.one(image, first.rows["table"][key], lost[key], begins[key])
     return work.result() if work.covered else None
 
 
@@ -80,25 +82,24 @@ class _Work:
         names = {row.name for row in self.first.children("column", "table_key", key)}
         return {column.name for column in (*image.keep.key, *image.keep.columns)} <= names
 
-    def one(self, image: Image, table: Any, touched: list[Touch]) -> None:
+    def one(self, image: Image, table: Any, touched: list[Touch], begins: Begin) -> None:
         key = table.key
         self.covered[key] = image
         columns = {row.name: row for row in self.first.children("column", "table_key", key)}
         kept = frozenset(columns[column.name].key for column in image.keep.columns)
         for index, step in self.steps.items():
-            if key in step.dropped:
+            if key in step.dropped and not begins.put_off:
                 place = self._place(image, key, step.before, columns)
                 self._add(index, step, place, [place.inserted_counted(everything=True)])
             elif gone := step.dropped_columns & kept & {row.key for row in step.before.children("column", "table_key", key)}:
                 self._columns(index, step, self._place(image, key, step.before, columns), gone)
-        begin = min(touch.statement for touch in touched)
         again = frozenset(
             column
             for index, step in self.steps.items()
             for column in step.dropped_columns & kept
             if any(touch.statement < index and (touch.columns is None or column in touch.columns) for touch in touched)
         )
-        self._merge(image, key, begin, again, columns)
+        self._merge(image, key, begins, again, columns)
 
     def _place(self, image: Image, key: int, catalog: Catalog, columns: dict[str, Any]) -> Place:
         return Place(image, catalog.rows["table"][key], catalog, columns, self.sql)
@@ -115,14 +116,17 @@ class _Work:
                 if fill.placeholder(step, row) is None:
                     self.checks.setdefault(index, {})[self.sql("column/any_row", column=row)] = place.not_in_image()
 
-    def _merge(self, image: Image, key: int, begin: int, again: frozenset[int], columns: dict[str, Any]) -> None:
+    def _merge(self, image: Image, key: int, begins: Begin, again: frozenset[int], columns: dict[str, Any]) -> None:
         """Rows and values of a table that is still there; and once more those of columns that were touched, then dropped."""
+        begin = begins.statement
         step = self.steps[begin]
         place = self._place(image, key, step.before, columns)
         if again and place.joinable and (text := place.filled(again)):
             self._add(begin, step, place, [text])
         if self.late:
             place = self._place(image, key, self.first, columns)
+        if begins.put_off:
+            self.rows.setdefault(begin, []).append(place)
         if not image.keep.compared:
             return
         after = self.last.rows["table"][key]
@@ -183,15 +187,15 @@ class _Work:
             for group in groups:
                 self._inserted(index, step, group)
             for place in found:
-                if place.image.keep.key and place.joinable and (text := place.updated()):
+                if place.compared and place.joinable and (text := place.updated()):
                     self._add(index, step, place, [text])
             for group in reversed(groups):
                 for place in group:
-                    if place.image.keep.whole and place.image.keep.key and place.joinable:
+                    if place.image.keep.whole and place.compared and place.joinable:
                         self._add(index, step, place, [place.taken()])
 
     def _inserted(self, index: int, step: Step, group: Sequence[Place]) -> None:
-        wanted = [place for place in group if place.image.keep.whole and (place.joinable or not place.image.keep.key)]
+        wanted = [place for place in group if place.image.keep.whole and (place.joinable or not place.compared)]
         self._all_inserted(index, step, wanted)
         for place in wanted:
             for text in place.carried_on():
@@ -200,10 +204,13 @@ class _Work:
     def _all_inserted(self, index: int, step: Step, wanted: Sequence[Place]) -> None:
         if len(wanted) < 2:
             for place in wanted:
-                self._add(index, step, place, [place.inserted_counted(everything=False)])
+                self._add(index, step, place, [place.inserted_counted(everything=not place.image.keep.compared)])
             return
         # tables that refer to one another: one statement, at whose end the foreign keys are checked
-        parts = [f"part{at} AS ({place.inserted(everything=False)} RETURNING 1)" for at, place in enumerate(wanted)]
+        parts = [
+            f"part{at} AS ({place.inserted(everything=not place.image.keep.compared)} RETURNING 1)"
+            for at, place in enumerate(wanted)
+        ]
         counts = [f"SELECT {statements.label(place.image)}, count(*) FROM part{at}" for at, place in enumerate(wanted)]
         text = f"WITH {', '.join(parts)} INSERT INTO {statements.RESTORED} {' UNION ALL '.join(counts)}"
         self._add(index, step, wanted[0], [text])

@@ -135,12 +135,18 @@ class Place:
         )
 
     @property
+    def compared(self) -> bool:
+        """It is known, row by row by its key, what may be put back."""
+        return bool(self.image.keep.key) and self.image.keep.compared
+
+    @property
     def _noted(self) -> str:
         on = " AND ".join(f"w.k{at} = i.k{at}" for at, _ in enumerate(self.image.keep.key, 1))
         return f"{self.image.name} i JOIN {noted(self.image)} w ON {on}"
 
-    def _counted(self, statement: str) -> str:
-        return f"WITH done AS ({statement} RETURNING 1) INSERT INTO {RESTORED} SELECT {label(self.image)}, count(*) FROM done"
+    def _counted(self, statement: str, only: str = "true") -> str:
+        counted = f"SELECT {label(self.image)}, count(*) FILTER (WHERE counted) FROM done"
+        return f"WITH done AS ({statement} RETURNING {only} AS counted) INSERT INTO {RESTORED} {counted}"
 
     def _columns(self) -> list[tuple[int, KeptColumn, Any]]:
         found = ((at, kept, self.column(kept)) for at, kept in enumerate(self.image.keep.columns, 1))
@@ -155,9 +161,9 @@ class Place:
         ]
         if not sets:
             return None
-        was = " AND i.was" if self.image.keep.compared else ""
+        was, only = (" AND i.was", "i.stays") if self.image.keep.compared else ("", "true")  # others were just inserted
         return self._counted(
-            f"UPDATE {self.sql.name(self.table)} t SET {', '.join(sets)} FROM {self.image.name} i WHERE {self._join}{was}"
+            f"UPDATE {self.sql.name(self.table)} t SET {', '.join(sets)} FROM {self.image.name} i WHERE {self._join}{was}", only
         )
 
     def inserted(self, *, everything: bool) -> str:

@@ -42,6 +42,15 @@ insert into "User" (email, role, team, age) select 'u' || n || '@x', case when n
         'truncate "Team" cascade',
         'truncate "User" restart identity',
         'update "User" set team = null; delete from "Team"; drop table "Team" cascade',
+        # rows that refer to others come back after those, whichever statement took them first
+        'alter table "Team" add tag text; alter table "Team" drop column name; update "User" set age = 1;'
+        ' delete from "Team" where id = 1',
+        'update "Team" set name = upper(name); update "User" set age = 1; delete from "Team" where id = 1',
+        'delete from "Team" where id = 1; drop table "User"',
+        'update "Team" set name = upper(name); delete from "Team" where id = 1; drop table "User"',
+        'update "User" set age = 1; insert into "Team" (name) values (\'green\');'
+        ' insert into "User" (email, team) select \'new\', max(id) from "Team"',
+        'alter table "User" drop column role; delete from "User" where age > 2; delete from "Team"; drop table "Team" cascade',
         'do $$ begin update "User" set age = 7; delete from "User" where id = 1; end $$',
         'insert into "Team" (name) select name from "Team"',
         "update \"User\" set role = 'USER' where role = 'ADMIN'; create type \"Role_new\" as enum ('USER');"
@@ -63,6 +72,14 @@ def test_there_and_back_nothing_is_lost(any_database: ConnInfo, script: str) -> 
         ] == []
         assert journey.conflicts == []
         assert journey.restored
+
+
+def test_rows_that_come_back_are_counted_once(any_database: ConnInfo) -> None:
+    with trip(any_database, PEOPLE) as journey:
+        script = 'alter table "User" drop column email; delete from "User" where id = 1'
+        journey.up(script)
+        journey.down(script)
+        assert journey.restored == {"public.User": 6}
 
 
 # --- what was written since -----------------------------------------------------------------------------------------

@@ -18,7 +18,7 @@ from naap_ops.postgres.session import Connection, connect
 from naap_ops.reverse.document import segments
 from naap_ops.reverse.images import taking
 from naap_ops.reverse.images.model import Image, images_of
-from naap_ops.reverse.images.statements import CONFLICTS, RESTORED
+from naap_ops.reverse.images.statements import CONFLICTS, COUNTED
 from naap_ops.reverse.make import Reverse, make
 from naap_ops.reverse.proof import Shadow
 from naap_ops.reverse.render import Sql, quoted
@@ -82,7 +82,7 @@ class Trip:
         for part in segments(made.text):
             self.live.execute(part.sql.encode())
         if self.images:
-            counted = self.live.execute(f"select relation, sum(rows) from {RESTORED} group by 1".encode()).fetchall()
+            counted = self.live.execute(COUNTED.encode()).fetchall()
             self.restored = {relation: int(rows) for relation, rows in counted if rows}
             self.conflicts = self.live.execute(f"select * from {CONFLICTS} order by 1, 2".encode()).fetchall()
         self.live.execute("commit")

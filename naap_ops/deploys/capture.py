@@ -56,15 +56,16 @@ class Wanted:
 
 @dataclass(frozen=True)
 class Estimate:
-    """Roughly what keeping a table takes, as the server's statistics have it."""
+    """Roughly what keeping a table takes, as the server's statistics have it. ``rows`` None: nobody has counted them."""
 
     migration: str
     table: str
-    rows: int
+    rows: int | None
     bytes: int
 
     def __str__(self) -> str:
-        return f"{self.migration}: keeps about {count_of(self.rows, 'row')} of {self.table}, about {size_text(self.bytes)}"
+        rows = f"about {count_of(self.rows, 'row')}" if self.rows is not None else "rows"
+        return f"{self.migration}: keeps {rows} of {self.table}, about {size_text(self.bytes)}"
 
 
 def one_transaction(script: Script) -> bool:
@@ -84,7 +85,7 @@ def estimates(connection: Connection, wanted: Iterable[Wanted]) -> list[Estimate
             if row is not None:
                 rows, unknown, size, width = row
                 total = size if unknown else min(rows * (width + _ROW_BYTES), 2 * size + _MEGABYTE)
-                found.append(Estimate(each.migration, f"{schema}.{name}", int(rows), int(total)))
+                found.append(Estimate(each.migration, f"{schema}.{name}", None if unknown else int(rows), int(total)))
     return found
 
 
@@ -102,6 +103,18 @@ def reasons(app: App, wanted: Iterable[Wanted]) -> list[str]:
             found.append(f"no rows are captured of {each.migration}: it is not one transaction; the backup has them")
         found += [f"{each.migration}: {reason}" for reason in each.cannot]
     return found
+
+
+def foreseen(app: App, losses: Iterable[Mapping[str, Any]], *, captured: bool, backup: bool) -> list[dict[str, Any]]:
+    """The losses of a reverse; of those that an image can bring back, ``source`` says where that will come from, as things are:
+    what is captured, the ``backup`` before it, or nowhere."""
+    rows = backup and app.loaded.settings.backup.format != "plain"
+    source = "capture" if captured else "backup" if rows else "none"
+    data = ("rows", "values", "residue")
+    return [
+        {**each, "source": source} if each["source"] == "none" and not each["since"] and each["loss"] in data else {**each}
+        for each in losses
+    ]
 
 
 def within_ceiling(app: App, found: Sequence[Estimate], *, asked_for: bool) -> None:

@@ -285,7 +285,10 @@ class _Work:
             record.status = max((each.status for each in self.applying if each.status is not None), key=abs)
         record.notes += [note for each in self.applying for note in each.notes]
         record.captured = [kept for each in self.applying for kept in each.captured]
+        kept = {each["migration"] for each in record.captured}
         for entry in record.migrations:
+            facts = {"captured": entry["name"] in kept, "backup": record.backup is not None}
+            entry["losses"] = capture.foreseen(self.app, entry["losses"], **facts)
             there = [each for each in self.applying if entry["name"] in each.part.pending]
             states = [each.states[entry["name"]] for each in there]
             entry["state"] = next((state for state in _WORST if state in states), states[0])

@@ -8,6 +8,7 @@ from naap_ops.tasks.command import Call, command
 from naap_ops.wording import count_of
 
 _SHOWN = 3  # losses of one reverse
+_BACK = {"capture": "out of what is kept at the deploy", "backup": "out of the backup"}
 
 if TYPE_CHECKING:
     from naap_ops.deploys.capture import Wanted
@@ -100,14 +101,18 @@ def _by(call: Call, asked: Asked) -> list[str]:
 
 
 def _dry(call: Call, asked: Asked, seen: Preflight) -> dict[str, Any]:
-    from naap_ops.deploys import ways_back
+    from naap_ops.deploys import capture, ways_back
 
     ways_back.known(seen, asked.allowed)
     if asked.backup:
         ways_back.fresh(call.app, seen.target, asked.backup)
     reverses = ways_back.reverse(call.app, call.database, seen, asked.allowed, check=True)
-    kept = _kept(call, asked, seen, [each.wanted for each in reverses if each.wanted is not None])
-    plan = [*seen.lines(), *_by(call, asked), *(_reverse_line(each.as_dict()) for each in reverses), *kept]
+    able, kept = _kept(call, asked, seen, [each.wanted for each in reverses if each.wanted is not None])
+    migrations = [each.as_dict() for each in reverses]
+    for entry in migrations:
+        facts = {"captured": entry["name"] in able, "backup": not asked.no_backup}
+        entry["losses"] = capture.foreseen(call.app, entry["losses"], **facts)
+    plan = [*seen.lines(), *_by(call, asked), *map(_reverse_line, migrations), *kept]
     call.say("\n".join([f"deploy to {seen.database}:", *plan]))
     return {
         "dry_run": True,
@@ -115,33 +120,40 @@ def _dry(call: Call, asked: Asked, seen: Preflight) -> dict[str, Any]:
         "schema": seen.schema,
         "tenants": {part.schema: list(part.pending) for part in seen.parts} if seen.fleet else {},
         "left_out": {schema: error.as_dict() for schema, error in seen.blocked.items()},
-        "migrations": [each.as_dict() for each in reverses],
+        "migrations": migrations,
         "dangers": list(seen.dangers),
         "notes": list(seen.notes),
         "plan": plan,
     }
 
 
-def _kept(call: Call, asked: Asked, seen: Preflight, wanted: list[Wanted]) -> list[str]:
+def _kept(call: Call, asked: Asked, seen: Preflight, wanted: list[Wanted]) -> tuple[set[str], list[str]]:
+    """The migrations of which rows are kept, and what is said of that."""
     from naap_ops.deploys import capture
     from naap_ops.postgres.session import connect
 
     if asked.no_capture or not call.app.loaded.settings.capture.enabled:
-        return ["no rows are captured"] if any(each.keeps for each in wanted) else []
+        return set(), ["no rows are captured"] if any(each.keeps for each in wanted) else []
     able = capture.able(call.app, wanted)
     every = [each.moved(part.schema) for part in seen.parts for each in able if each.migration in part.pending]
     with connect(seen.target.info, application_name="naap_ops deploy") as connection:
         found = capture.estimates(connection, every)
-    return [*map(str, found), *capture.reasons(call.app, wanted)]
+    return {each.migration for each in able}, [*map(str, found), *capture.reasons(call.app, wanted)]
 
 
 def _reverse_line(entry: dict[str, Any]) -> str:
-    losses = entry["losses"]
+    losses = [each for each in entry["losses"] if each["source"] not in _BACK]
+    back = [f"{each['loss']} of {each['object']}" for each in entry["losses"] if each["source"] in _BACK]
     shown = [f"\n  loses {each['loss']} of {each['object'] or 'the database'}: {each['reason']}" for each in losses[:_SHOWN]]
     lost = "".join([*shown, *([f"\n  and {len(losses) - _SHOWN} losses more"] if len(losses) > _SHOWN else [])])
     reason = f" ({entry['reason']})" if entry["reason"] else ""
     where = f" in {entry['proved_in']}" if entry["reverse"] == "proved" and entry.get("proved_in") else ""
-    return f"reverse of {entry['name']}: {entry['reverse']}{where}{reason}{lost}"
+    brought = ""
+    if back:
+        source = next(_BACK[each["source"]] for each in entry["losses"] if each["source"] in _BACK)
+        more = f" and {len(back) - _SHOWN} more" if len(back) > _SHOWN else ""
+        brought = f"\n  brings back, {source}: {', '.join(dict.fromkeys(back[:_SHOWN]))}{more}"
+    return f"reverse of {entry['name']}: {entry['reverse']}{where}{reason}{brought}{lost}"
 
 
 def _told(call: Call, record: Record) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from naap_ops.reverse.images.statements import CONFLICTS, RESTORED
+from naap_ops.reverse.images.statements import CONFLICTS, COUNTED, RESTORED
 
 if TYPE_CHECKING:
     from naap_ops.postgres.session import Connection
@@ -18,7 +18,7 @@ def counted(connection: Connection) -> tuple[dict[str, int], list[dict[str, Any]
     how many there are. Nothing where no images were used."""
     if connection.execute(_THERE, [RESTORED]).fetchone() != (True,):
         return {}, [], 0
-    rows = connection.execute(f"select relation, sum(rows)::bigint from {RESTORED} group by 1 order by 1".encode()).fetchall()
+    rows = connection.execute(COUNTED.encode()).fetchall()
     query = f"select relation, key, columns, count(*) over () from {CONFLICTS} order by 1, 2 limit {_MOST}"
     found = connection.execute(query.encode()).fetchall()
     conflicts = [{"table": relation, "key": key, "columns": columns} for relation, key, columns, _ in found]

@@ -20,9 +20,15 @@ RESTORED = 'pg_temp."naap_ops restored"'
 OPENING = (
     "SET LOCAL row_security = off",
     'CREATE TEMPORARY TABLE "naap_ops conflicts" (relation text, key text, columns text[]) ON COMMIT DROP',
-    'CREATE TEMPORARY TABLE "naap_ops restored" (relation text, rows bigint) ON COMMIT DROP',
+    'CREATE TEMPORARY TABLE "naap_ops restored" (relation text, rows bigint, whole boolean DEFAULT true) ON COMMIT DROP',
 )
 """What has to run before anything that is counted."""
+
+COUNTED = f"""
+select relation, coalesce(sum(rows) filter (where whole), 0)::bigint + coalesce(max(rows) filter (where not whole), 0)
+from {RESTORED} group by 1 order by 1
+"""
+"""Rows by table: those that came or went, and those of which values changed, each once."""
 
 
 def noted(image: Image) -> str:
@@ -144,8 +150,8 @@ class Place:
         on = " AND ".join(f"w.k{at} = i.k{at}" for at, _ in enumerate(self.image.keep.key, 1))
         return f"{self.image.name} i JOIN {noted(self.image)} w ON {on}"
 
-    def _counted(self, statement: str, only: str = "true") -> str:
-        counted = f"SELECT {label(self.image)}, count(*) FILTER (WHERE counted) FROM done"
+    def _counted(self, statement: str, *, whole: bool = True, only: str = "true") -> str:
+        counted = f"SELECT {label(self.image)}, count(*) FILTER (WHERE counted), {str(whole).lower()} FROM done"
         return f"WITH done AS ({statement} RETURNING {only} AS counted) INSERT INTO {RESTORED} {counted}"
 
     def _columns(self) -> list[tuple[int, KeptColumn, Any]]:
@@ -162,9 +168,8 @@ class Place:
         if not sets:
             return None
         was, only = (" AND i.was", "i.stays") if self.image.keep.compared else ("", "true")  # others were just inserted
-        return self._counted(
-            f"UPDATE {self.sql.name(self.table)} t SET {', '.join(sets)} FROM {self.image.name} i WHERE {self._join}{was}", only
-        )
+        text = f"UPDATE {self.sql.name(self.table)} t SET {', '.join(sets)} FROM {self.image.name} i WHERE {self._join}{was}"
+        return self._counted(text, whole=False, only=only)
 
     def inserted(self, *, everything: bool) -> str:
         """Rows that went: all of a table that was made again, else those that may be put back."""
@@ -195,9 +200,8 @@ class Place:
             for at, kept, row in columns
         )
         some = " OR ".join(f"w.c{at}" for at, _, _ in columns)
-        return self._counted(
-            f"UPDATE {self.sql.name(self.table)} t SET {sets} FROM {self._noted} WHERE {self._join} AND ({some})"
-        )
+        text = f"UPDATE {self.sql.name(self.table)} t SET {sets} FROM {self._noted} WHERE {self._join} AND ({some})"
+        return self._counted(text, whole=False)
 
     def taken(self) -> str:
         """Rows that the migration put there, and nobody has changed since, go."""

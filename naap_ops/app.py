@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import os
-import secrets
-import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
@@ -17,7 +14,6 @@ from naap_ops.backup import retention
 from naap_ops.backup.drill import Drill, drill
 from naap_ops.backup.engines.base import choose_compression
 from naap_ops.backup.manifest import Manifest
-from naap_ops.backup.proving import lent_roles
 from naap_ops.backup.repository import Backup, Repository
 from naap_ops.backup.request import BackupRequest
 from naap_ops.backup.snapshot import Sessions
@@ -31,45 +27,19 @@ from naap_ops.errors import (
     ConfigurationError,
     PrismaProjectNotFound,
     PrismaUnsupported,
-    PrivilegeMissing,
     ToolMismatch,
     ToolMissing,
     UsageError,
 )
 from naap_ops.events import Events
 from naap_ops.listeners.delivery import Audience
+from naap_ops.places import Places, Target
 from naap_ops.postgres.conninfo import ConnInfo, by_variables, resolve
-from naap_ops.postgres.databases import create, drop, properties
-from naap_ops.postgres.scratch import ScratchServer
-from naap_ops.postgres.session import Connection, ServerInfo, connect, maintenance, server_info
-from naap_ops.postgres.tools import Toolset, find_tools, installations, server_bindir
+from naap_ops.postgres.session import connect, server_info
+from naap_ops.postgres.tools import Toolset, find_tools, installations
 from naap_ops.prisma import named, project
 from naap_ops.storage.age import AgeStorage
 from naap_ops.storage.registry import open_storage
-
-# A plain script is loaded in one transaction, which locks every table and index it makes.
-_SCRATCH_CONFIG = {"max_locks_per_transaction": "1024"}
-_COMMON_MAJOR = 16
-
-
-@dataclasses.dataclass(frozen=True)
-class Target:
-    """One database to work on: its alias in the repository, how to reach it, what its server is, the tools for it."""
-
-    alias: str
-    info: ConnInfo
-    server: ServerInfo
-    tools: Toolset
-
-
-@dataclasses.dataclass(frozen=True)
-class ShadowPlace:
-    """An empty database to try migrations in. ``kind``: url, beside or embedded; ``tools`` finds the client tools for it."""
-
-    kind: str
-    info: ConnInfo
-    server: ServerInfo
-    tools: Callable[[], Toolset]
 
 
 @dataclasses.dataclass
@@ -83,6 +53,11 @@ class App:
     def load(cls, flags: Mapping[str, Any], *, settings_file: Path | None, events: Events) -> Self:
         """Read the settings; ``flags`` are the strongest. Raises ConfigurationError."""
         return cls(load(flags, settings_file=settings_file), events)
+
+    @cached_property
+    def places(self) -> Places:
+        """Where backups are proved and migrations are tried."""
+        return Places(self.loaded.settings)
 
     @cached_property
     def repository(self) -> Repository:
@@ -224,12 +199,12 @@ class App:
     def verify(self, backup: Backup, grade: str) -> Report:
         """Check a backup at ``grade`` and record the outcome beside it."""
         tools = None if grade == "hash" else self.readers(backup.sound)
-        return verify(backup, grade, tools, self._scratch, jobs=self.loaded.settings.restore.jobs)
+        return verify(backup, grade, tools, self.places.scratch, jobs=self.loaded.settings.restore.jobs)
 
     def drill(self, backup: Backup) -> Drill:
         """Restore a backup into a scratch database, ask it the questions of the settings, and record the outcome beside it."""
         settings = self.loaded.settings
-        return drill(backup, self.readers(backup.sound), self._scratch, settings.drill.checks, jobs=settings.restore.jobs)
+        return drill(backup, self.readers(backup.sound), self.places.scratch, settings.drill.checks, jobs=settings.restore.jobs)
 
     def readers(self, manifest: Manifest) -> Toolset | None:
         """Tools that can read the archive: those of its major, else of a newer one. A plain script needs none."""
@@ -244,115 +219,6 @@ class App:
             return None
         assert last is not None
         raise last
-
-    @contextlib.contextmanager
-    def _scratch(self, manifest: Manifest) -> Iterator[tuple[ConnInfo, Toolset]]:
-        """An empty database to prove a backup in: at scratch_url, else on a scratch server of the backup's major."""
-        name = f"naap_ops_proof_{secrets.token_hex(6)}"
-        with contextlib.ExitStack() as stack:
-            info, tools = stack.enter_context(self._scratch_server(manifest))
-            connection = stack.enter_context(maintenance(info))
-            stack.enter_context(lent_roles(connection, manifest.roles))
-            _create_scratch(connection, name, manifest)
-            try:
-                yield info.with_dbname(name), tools
-            finally:
-                drop(connection, name)
-
-    @contextlib.contextmanager
-    def _scratch_server(self, manifest: Manifest) -> Iterator[tuple[ConnInfo, Toolset]]:
-        settings = self.loaded.settings
-        here = settings.tools.model_copy(update={"exec": []})  # tools.exec leads to the live server
-        if settings.scratch_url is not None:
-            from naap_ops.postgres.url import parse_url
-
-            info = parse_url(settings.scratch_url, source="scratch_url")
-            with connect(info) as connection:
-                server = server_info(connection)
-            yield info, find_tools(server.major, here)
-            return
-        major = int(manifest.server["version_num"]) // 10000
-        with (
-            tempfile.TemporaryDirectory(prefix="naap_ops_") as folder,
-            ScratchServer(server_bindir(major), Path(folder), config=_SCRATCH_CONFIG) as own,
-        ):
-            yield own.info, find_tools(major, here.model_copy(update={"bindir": None}))
-
-    # --- shadows --------------------------------------------------------------------------------------------------
-
-    @contextlib.contextmanager
-    def shadow(self, live: Target | None, *, major: int | None = None, like: str | None = None) -> Iterator[ShadowPlace]:
-        """An empty database to try migrations in: by ``reverse.shadow`` the one of shadow_database_url, one beside the live
-        one, or one on a server of our own. Beside it, it gets the encoding and the locale of the database ``like``.
-
-        Raises PrivilegeMissing where there is none of the three; ConfigurationError.
-        """
-        from naap_ops.reverse import shadows
-
-        settings = self.loaded.settings
-        here = settings.tools.model_copy(update={"exec": []})
-        wanted = settings.reverse.shadow
-        if wanted == "url" or (wanted == "auto" and settings.shadow_database_url is not None):
-            info = self._shadow_url()
-            with shadows.given(info, live.info if live else None) as given:
-                with connect(given) as connection:
-                    server = server_info(connection)
-                yield ShadowPlace("url", given, server, lambda: find_tools(server.major, here))
-        elif wanted == "beside" or (wanted == "auto" and live is not None and _can_create(live.server)):
-            if live is None:
-                raise ConfigurationError(detail="a shadow beside the live database wants that to be reached: give --url")
-            beside, tools = live, live.tools
-            with shadows.beside(live.info, like) as info:
-                yield ShadowPlace("beside", info, beside.server, lambda: tools)
-        else:
-            number = live.server.major if live else major or settings.reverse.major or default_major()
-            with self._own_server(number, live) as info, shadows.beside(info) as made:
-                with connect(made) as connection:
-                    server = server_info(connection)
-                local = here.model_copy(update={"bindir": None})
-                yield ShadowPlace("embedded", made, server, lambda: find_tools(number, local))
-
-    def _shadow_url(self) -> ConnInfo:
-        from naap_ops.postgres.url import parse_url
-
-        url = self.loaded.settings.shadow_database_url
-        if url is None:
-            raise ConfigurationError(
-                detail="shadow_database_url is not set", hint="Set SHADOW_DATABASE_URL, or take another --shadow-server."
-            )
-        return parse_url(url, source="shadow_database_url")
-
-    @contextlib.contextmanager
-    def _own_server(self, major: int, live: Target | None) -> Iterator[ConnInfo]:
-        """A server of our own, on which whoever the live database's user is may do everything."""
-        try:
-            bindir = server_bindir(major)
-        except ToolMissing as missing:
-            if live is None:
-                raise
-            raise PrivilegeMissing(
-                user=live.server.user,
-                action=f"create a shadow database on {live.info.address}, and no server of major {major} is installed here",
-                hint=f"One of three: ALTER ROLE ... CREATEDB; SHADOW_DATABASE_URL, an empty database; {missing.advice}",
-            ) from None
-        with (
-            tempfile.TemporaryDirectory(prefix="naap_ops_") as folder,
-            ScratchServer(
-                bindir, Path(folder), config=_SCRATCH_CONFIG, superuser=live.server.user if live else "postgres"
-            ) as own,
-        ):
-            yield own.info
-
-    @contextlib.contextmanager
-    def history_server(self, workdir: Path) -> Iterator[ConnInfo]:
-        """A server of our own for long work: that of a killed run is ended by the next one with the same ``workdir``."""
-        bindir = server_bindir(self.loaded.settings.reverse.major or default_major())
-        try:
-            with ScratchServer(bindir, workdir, config=_SCRATCH_CONFIG) as own:
-                yield own.info
-        finally:
-            with contextlib.suppress(OSError):
-                workdir.rmdir()
 
     # --- retention ------------------------------------------------------------------------------------------------
 
@@ -376,30 +242,3 @@ class App:
         return retention.Policy(
             **chosen, minimum=settings.keep_min if minimum is None else max(1, minimum), max_age=settings.max_age
         )
-
-
-def _can_create(server: ServerInfo) -> bool:
-    return server.can_createdb and not server.in_recovery
-
-
-def default_major() -> int:
-    """The major of a server of our own where nothing says which. Raises ToolMissing."""
-    there = installations()
-    return _COMMON_MAJOR if _COMMON_MAJOR in there or not there else max(there)
-
-
-def _create_scratch(connection: Connection, name: str, manifest: Manifest) -> None:
-    """With the backup's encoding, and its locale if the scratch server knows that; else the server's own, else C.
-
-    Raises ConfigurationError, PrivilegeMissing.
-    """
-    own = dataclasses.replace(properties(connection, "template0"), encoding=manifest.database["encoding"])
-    locale = {field: manifest.database[field] for field in ("provider", "collate", "ctype", "locale", "icu_rules")}
-    plainest: dict[str, Any] = {"provider": "libc", "collate": "C", "ctype": "C", "locale": None, "icu_rules": None}
-    candidates = [dataclasses.replace(own, **locale), own, dataclasses.replace(own, **plainest)]
-    for candidate in candidates:
-        try:
-            return create(connection, name, candidate)
-        except ConfigurationError as error:
-            failure = error
-    raise failure

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from naap_ops import reverses, ways
-from naap_ops.app import App, Target
+from naap_ops.app import App
 from naap_ops.errors import UsageError
+from naap_ops.places import Target
 from naap_ops.postgres.catalog.model import Catalog
 from naap_ops.postgres.catalog.snapshot import snapshot
 from naap_ops.postgres.session import connect, server_info

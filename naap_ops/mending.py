@@ -116,7 +116,7 @@ def copy_of_live(app: App, case: Case) -> Iterator[Copy]:
 @contextlib.contextmanager
 def _loaded(app: App, case: Case, source: ways.Source, look: scope.Look) -> Iterator[Copy]:
     with contextlib.ExitStack() as stack:
-        place = stack.enter_context(app.shadow(source.target, like=source.target.info.dbname))
+        place = stack.enter_context(app.places.shadow(source.target, like=source.target.info.dbname))
         try:
             roles = source.roles if place.kind == "embedded" else []
             lacking, notes = starting.fill(place.info, source.dump, source.extensions, roles)

@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from naap_ops import exclusion
-from naap_ops.app import App, Target
+from naap_ops.app import App
 from naap_ops.backup.repository import Backup
 from naap_ops.config import patterns
 from naap_ops.errors import DatabaseMissing, UsageError
+from naap_ops.places import Target
 from naap_ops.postgres.conninfo import resolve
 from naap_ops.postgres.session import maintenance, server_info
 from naap_ops.postgres.tools import find_tools

@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from naap_ops.app import App, ShadowPlace, Target
+from naap_ops.app import App
 from naap_ops.backup import structure
 from naap_ops.errors import (
     DatabaseMissing,
@@ -21,6 +21,7 @@ from naap_ops.errors import (
     ServerUnreachable,
     ShadowSpoiled,
 )
+from naap_ops.places import ShadowPlace, Target
 from naap_ops.postgres.catalog.extensions import extensions
 from naap_ops.postgres.catalog.roles import needed_roles
 from naap_ops.postgres.catalog.snapshot import snapshot
@@ -211,7 +212,7 @@ def opened(app: App, wanted: Wanted, there: Live | None, begin: Start) -> Iterat
     major = int(begin.backup.sound.server["version_num"]) // 10000 if begin.backup and there is None else None
     schema = schema_of(wanted, there)
     with contextlib.ExitStack() as stack:
-        place = stack.enter_context(app.shadow(there.target if there else None, major=major, like=like))
+        place = stack.enter_context(app.places.shadow(there.target if there else None, major=major, like=like))
         lacking, notes = _fill(app, place, there, begin)
         connection = stack.enter_context(contextlib.closing(shadows.session(place.info, schema)))
         words = f"{begin.words}, on a shadow {_WHERE[place.kind]}"
@@ -383,7 +384,7 @@ def walked(app: App, place: Path, out: Path, *, schema: str, jobs: int, again: b
     migrations = files.in_folder(place)
     own = app.loaded.settings.reverse.templates
     files.must_be_writable(out)
-    with app.history_server(out / ".server") as server:
+    with app.places.history_server(out / ".server") as server:
         plan = [
             history.Job(
                 server, place, out, schema, app.loaded.cwd / own if own else None, begin, end, f"history_{begin}", again

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 
 import psycopg
 
-from naap_ops.app import App, Target
+from naap_ops.app import App
 from naap_ops.errors import ReverseRefused
+from naap_ops.places import Target
 from naap_ops.postgres.catalog.difference import differences
 from naap_ops.postgres.catalog.extensions import extensions
 from naap_ops.postgres.catalog.model import Catalog
@@ -124,7 +125,7 @@ def tried(
 ) -> Tried:
     """Load the source, which is the state ``start``; run; compare with ``goal``. ``look``: as both were seen."""
     try:
-        with app.shadow(source.target, like=source.target.info.dbname) as place:
+        with app.places.shadow(source.target, like=source.target.info.dbname) as place:
             roles = source.roles if place.kind == "embedded" else []
             lacking, notes = starting.fill(place.info, source.dump, source.extensions, roles)
             if lacking or notes:

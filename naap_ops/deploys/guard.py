@@ -28,7 +28,7 @@ from naap_ops.reverse import saved
 from naap_ops.wording import count_of
 
 if TYPE_CHECKING:
-    from naap_ops.app import Target
+    from naap_ops.places import Target
 
 _INTERRUPTED = 130
 BEFORE, DOWN, RECORD = "before.json", "down.sql", "record.json"

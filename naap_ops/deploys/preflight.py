@@ -9,9 +9,10 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from naap_ops import drifts, statuses
-from naap_ops.app import App, Target
+from naap_ops.app import App
 from naap_ops.config import patterns
 from naap_ops.errors import Busy, MigrationUnreadable, NoSpace, OpsError, OutOfStep
+from naap_ops.places import Target
 from naap_ops.postgres.session import connect
 from naap_ops.prisma import advisory, applier, tracking
 from naap_ops.prisma.codes import FailedBefore, MigrateRefused

@@ -27,7 +27,8 @@ from naap_ops.restore.marks import Mark
 from naap_ops.restore.publishing import publish
 
 if TYPE_CHECKING:
-    from naap_ops.app import App, Target
+    from naap_ops.app import App
+    from naap_ops.places import Target
     from naap_ops.postgres.session import Connection
 
 # Statements that make the same schemas and extensions in an empty database; `public` is there already.

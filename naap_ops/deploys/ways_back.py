@@ -8,9 +8,10 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from naap_ops import clock, reverses
-from naap_ops.app import App, Target
+from naap_ops.app import App
 from naap_ops.deploys.capture import Wanted, one_transaction
 from naap_ops.errors import BackupDamaged, MigrationNotFound, OpsError, ProofFailed, Refused, ReverseRefused
+from naap_ops.places import Target
 from naap_ops.reverse import files
 
 if TYPE_CHECKING:

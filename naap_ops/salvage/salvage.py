@@ -22,8 +22,9 @@ from naap_ops.salvage.sequences import Raised
 from naap_ops.salvage.staging import Sources
 
 if TYPE_CHECKING:
-    from naap_ops.app import App, Target
+    from naap_ops.app import App
     from naap_ops.backup.repository import Backup
+    from naap_ops.places import Target
     from naap_ops.restore.kept import Kept
 
 WHAT: Final = "salvage"

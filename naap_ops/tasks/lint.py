@@ -69,7 +69,7 @@ def lint(
 
 
 def _version(call: Call, there: Live | None) -> str:
-    from naap_ops.app import default_major
+    from naap_ops.places import default_major
 
     return str(there.target.server.major if there else call.app.loaded.settings.reverse.major or default_major())
 

@@ -1,7 +1,7 @@
 """Rows for databases of any schema, that a reverse is judged with: not those that its proof makes for itself.
 
-Made from a row's number alone, so the same everywhere: nulls, duplicates where a column is not unique, and values at the edges of
-their types. Each row goes in by itself; one that a constraint refuses is tried again with simpler values, then left out.
+Made from a row's number alone, so the same everywhere: nulls, duplicates where a column is not unique, and values at the edges
+of their types. Each row goes in by itself; one that a constraint refuses is tried again with simpler values, then left out.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ select c.oid::bigint, a.attnum, a.attname::text, format_type(a.atttypid, a.attty
   b.typcategory::text, case when t.typbasetype <> 0 then t.typtypmod else a.atttypmod end, a.attnotnull or t.typnotnull,
   a.atthasdef, a.attidentity <> '' or pg_get_serial_sequence(c.oid::regclass::text, a.attname) is not null,
   exists (select from pg_index i where i.indrelid = c.oid and i.indisunique and a.attnum = any(i.indkey)),
-  coalesce(format_type(e.oid, null), ''), coalesce(e.typname::text, ''), coalesce(e.typtype::text, '')
+  array[coalesce(format_type(e.oid, null), ''), coalesce(e.typname::text, ''), coalesce(e.typtype::text, '')]
 from pg_class c join pg_namespace n on n.oid = c.relnamespace join pg_attribute a on a.attrelid = c.oid
   join pg_type t on t.oid = a.atttypid
   join pg_type b on b.oid = case when t.typbasetype <> 0 then t.typbasetype else t.oid end
@@ -48,8 +48,10 @@ _EDGES = {
     "int8": ("0", "-9223372036854775808", "9223372036854775807", "9007199254740993"),
     "float4": ("NaN", "Infinity", "-0", "1e-37", "0.1"), "float8": ("NaN", "-Infinity", "-0", "1e-300", "0.1", "1e308"),
     "bool": ("true", "false"), "uuid": ("00000000-0000-0000-0000-000000000000", "ffffffff-ffff-ffff-ffff-ffffffffffff"),
-    "timestamp": ("infinity", "-infinity", "4713-01-01 00:00:00 BC", "294276-12-31 23:59:59.999999", "2024-03-31 02:30:00.000001"),
-    "timestamptz": ("infinity", "-infinity", "4713-01-01 00:00:00+00 BC", "294276-12-31 23:59:59.999999+00", "2024-10-27 01:30+00"),
+    "timestamp": ("infinity", "-infinity", "4713-01-01 00:00:00 BC", "294276-12-31 23:59:59.999999",
+                  "2024-03-31 02:30:00.000001"),
+    "timestamptz": ("infinity", "-infinity", "4713-01-01 00:00:00+00 BC", "294276-12-31 23:59:59.999999+00",
+                    "2024-10-27 01:30+00"),
     "date": ("infinity", "-infinity", "4713-01-01 BC", "5874897-12-31", "2024-02-29"),
     "time": ("00:00", "24:00:00", "23:59:59.999999"), "timetz": ("00:00+15:59", "24:00:00-15:59"),
     "interval": ("0", "-1 mon 40 days -25:00:00.000001", "178000000 years"),
@@ -77,7 +79,7 @@ class Column:
     default: bool
     sequence: bool
     unique: bool
-    element: tuple[str, str, str]
+    element: list[str]
 
 
 @dataclass(frozen=True)
@@ -112,9 +114,10 @@ def seed(connection: Connection, *, rows: Iterable[int] = range(1, 21), plain: b
 def tables_of(connection: Connection) -> dict[int, Table]:
     """The tables of all schemas that are not the server's, by oid."""
     found = {oid: Table(oid, (schema, name), {}, []) for oid, schema, name in connection.execute(_TABLES.encode()).fetchall()}
-    for oid, *facts, sql, name, kind in connection.execute(_COLUMNS.encode()).fetchall():
-        if oid in found:
-            found[oid].columns[facts[0]] = Column(*facts, (sql, name, kind))
+    row: Any
+    for row in connection.execute(_COLUMNS.encode()).fetchall():
+        if row[0] in found:
+            found[row[0]].columns[row[1]] = Column(*row[1:])
     for oid, other, own, theirs in connection.execute(_KEYS.encode()).fetchall():
         if oid in found and other in found:
             found[oid].keys.append((other, own, theirs))
@@ -146,8 +149,8 @@ def _ordered(tables: dict[int, Table]) -> Iterator[Table]:
 def _block(table: Table, tables: dict[int, Table], numbers: list[int], *, plain: bool) -> str:
     tries = [(plain, False, 0), (True, False, 0), (True, False, 31), (True, True, 0), (True, True, 57)]
     attempts = [
-        f"IF NOT done THEN BEGIN EXECUTE {literal(_insert(table, tables, plain=simple, bare=bare))} USING n + {salt}; done := true;"
-        " EXCEPTION WHEN OTHERS THEN NULL; END; END IF;"
+        f"IF NOT done THEN BEGIN EXECUTE {literal(_insert(table, tables, plain=simple, bare=bare))} USING n + {salt};"
+        " done := true; EXCEPTION WHEN OTHERS THEN NULL; END; END IF;"
         for simple, bare, salt in tries
     ]
     listed = ",".join(map(str, numbers))
@@ -170,7 +173,8 @@ def _insert(table: Table, tables: dict[int, Table], *, plain: bool, bare: bool) 
         offset = "$1 - 1" if single else f"$1 * $1 / {2 + at}"
         count = f"greatest((SELECT count(*) FROM {parent.sql}), 1)"
         joins.append(
-            f"LEFT JOIN LATERAL (SELECT * FROM {parent.sql} ORDER BY tableoid, ctid OFFSET ({offset}) % {count} LIMIT 1) {name} ON true"
+            f"LEFT JOIN LATERAL (SELECT * FROM {parent.sql} ORDER BY tableoid, ctid OFFSET ({offset}) % {count} LIMIT 1) {name}"
+            " ON true"
         )
         for n, there in new:
             column, target = table.columns[n], parent.columns.get(there)
@@ -277,10 +281,11 @@ def _links(table: Table, tables: dict[int, Table]) -> Iterator[str]:
             continue
         name, parent = quoted(table.columns[own[0]].name), tables[other]
         target = parent.columns[theirs[0]]
+        at_row, source = "(t.ctid::text::point)[1]::int", f"{parent.sql} p ORDER BY p.tableoid, p.ctid"
+        offset = f"{at_row} % greatest((SELECT count(*) FROM {parent.sql}), 1)"
         query = (
-            f"UPDATE {table.sql} t SET {name} = (SELECT p.{quoted(target.name)} FROM {parent.sql} p ORDER BY p.tableoid, p.ctid "
-            f"OFFSET (t.ctid::text::point)[1]::int % greatest((SELECT count(*) FROM {parent.sql}), 1) LIMIT 1) "
-            f"WHERE {name} IS NULL AND (t.ctid::text::point)[1]::int % 2 = {at % 2} "
+            f"UPDATE {table.sql} t SET {name} = (SELECT p.{quoted(target.name)} FROM {source} OFFSET {offset} LIMIT 1) "
+            f"WHERE {name} IS NULL AND {at_row} % 2 = {at % 2} "
             f"AND NOT EXISTS (SELECT FROM {table.sql} WHERE {name} IS NOT NULL)"
         )
         yield f"DO {literal(f'BEGIN {query}; EXCEPTION WHEN OTHERS THEN NULL; END')}"

@@ -1,7 +1,7 @@
 """Row ``images_corpus``: migrations of the corpus that destroy or change rows, deployed with their images and rolled back.
 
-Judged by a copy of the database from before the deploy, row by row as text, with rows that the proof has not made. Then the same
-with random writes between the deploy and the rollback: each has to survive, or to be listed as a conflict.
+Judged by a copy of the database from before the deploy, row by row as text, with rows that the proof has not made. Then the
+same with random writes between the deploy and the rollback: each has to survive, or to be listed as a conflict.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from bench import judge, seeder, writes
 from bench.corpus import folder, histories
 from bench.figures import Line, note
 from bench.lab import Options
+from bench.since import Since
 from naap_ops.deploys.capture import one_transaction
 from naap_ops.errors import OpsError
 from naap_ops.postgres.catalog.snapshot import snapshot
@@ -57,16 +58,20 @@ def measure(options: Options) -> list[Line]:
     major = options.majors[0] if options.majors else MAJOR
     only = os.environ.get("BENCH_HISTORIES", "").split()
     with TemporaryDirectory() as place, ScratchServer(installations()[major], Path(place), config=_CONFIG) as server:
-        jobs = [
+        jobs: list[tuple[str, list[Path], int, ConnInfo]] = [
             (name, files, first, server.info)
             for name, files in histories(where).items()
             if not only or name in only
             for first in range(0, len(files), _PART)
         ]
-        jobs.sort(key=lambda job: -(len(job[1]) - job[2]))
+        jobs.sort(key=_size)
         with ProcessPoolExecutor(options.jobs) as pool:
             found = [outcome for part in pool.map(_part, jobs) for outcome in part]
     return _lines(found)
+
+
+def _size(job: tuple[str, list[Path], int, ConnInfo]) -> int:
+    return job[2] - len(job[1])
 
 
 def _lines(found: list[dict[str, Any]]) -> list[Line]:
@@ -100,7 +105,8 @@ def _part(job: tuple[str, list[Path], int, ConnInfo]) -> list[dict[str, Any]]:
     for at, file in enumerate(files[: first + _PART]):
         script = parse(file.read_bytes(), name=file.parent.name)
         if at >= first and _CHANGES.search(script.text):
-            one = {"history": name, "name": script.name, "since": "", "why": "", "writes": 0, "listed": 0, "by nature": 0}
+            one: dict[str, Any] = {"history": name, "name": script.name, "since": "", "why": ""}
+            one |= {"writes": 0, "listed": 0, "by nature": 0}
             one |= _Trial(walk, script).judged()
             if one["outcome"] != "as before" or one["since"] not in ("kept", ""):
                 note(f"  {name}/{script.name}: {one['outcome']}, since {one['since']}: {one['why'][:1500]}")
@@ -246,12 +252,12 @@ class _Trial:
     def _quiet(self, before: judge.Contents, plain: Reverse, back: Reverse, images: tuple[Image, ...]) -> dict[str, Any]:
         with self._deployed(images) as live:
             left = judge.contents(live)
-            destroys = any(each.what[:8] != "the sequ" for each in judge.differences(before, left))
+            destroys = any(not each.what.startswith("the sequence") for each in judge.differences(before, left))
             try:
                 conflicts = self._down(live, back)
             except _Stopped as stopped:
-                named = plain.proof is not None and bool(plain.proof.conditions)
-                return {"outcome": "stopped, named" if named else "stopped", "destroys": destroys, "why": str(stopped)}
+                foreseen = plain.proof is not None and any(each in str(stopped) for each in plain.proof.conditions)
+                return {"outcome": "named" if foreseen else "stopped", "destroys": destroys, "why": f"stopped: {stopped}"}
             wrong = list(judge.differences(before, judge.contents(live)))
         named, unnamed = _sorted_out(plain, wrong)
         why = "; ".join(map(str, [*unnamed, *named][:6])) + (f"; conflicts {sorted(conflicts)[:3]}" if conflicts else "")
@@ -271,7 +277,7 @@ class _Trial:
                 conflicts = self._down(live, back)
             except _Stopped as stopped:
                 return {"since": "stopped", "why": str(stopped)}
-            seen = judge.Since(before, left, written, judge.contents(live), conflicts, live)
+            seen = Since(before, left, written, judge.contents(live), conflicts, live)
             _, wrong = _sorted_out(plain, list(seen.wrong()))
         counts = {"writes": seen.writes, "listed": seen.listed, "by nature": seen.by_nature}
         if not wrong:

@@ -21,6 +21,7 @@ from naap_ops.postgres.catalog.snapshot import snapshot
 from naap_ops.reverse import rows
 from naap_ops.reverse.document import Segment, segments
 from naap_ops.reverse.explained import explain
+from naap_ops.reverse.fired import fired
 from naap_ops.reverse.images import taking
 from naap_ops.reverse.images.model import Image
 from naap_ops.reverse.model import Plan
@@ -113,6 +114,8 @@ class Shadow:
         for row in self.catalog.rows["constraint"].values():
             if row.type == "f" and row.referenced_key in keys and "ON DELETE" in row.definition:
                 named.add((row.schema, row.table))
+        for key in keys:
+            named |= set(fired(self.catalog, key).tables)
         return sorted(name for name in named if name in there)
 
     def fill(self, script: Script) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from naap_ops.reverse import inserted
+from naap_ops.reverse.fired import ANY, Fired, fired
 from naap_ops.reverse.model import Capture, Family, Loss, Piece, Step
 from naap_ops.reverse.ranks import Rank
 from naap_ops.reverse.render import Sql
@@ -44,8 +45,25 @@ def losses(step: Step, _sql: Sql) -> Iterator[Loss]:
         yield Loss("rows", reason, relation, since=True)
     if rows.updates:
         yield Loss("values", "rows that were there and were changed by ON CONFLICT DO UPDATE stay changed", relation)
-    for trigger in inserted.insert_triggers(step, rows.table) if rows.table is not None else ():
-        yield Loss("residue", f"what trigger {trigger.name} did when rows were inserted stays", relation)
+    if rows.table is not None:
+        yield from _by_triggers(step, rows)
+
+
+def _by_triggers(step: Step, rows: inserted.Rows) -> Iterator[Loss]:
+    known = _fired(step, rows)
+    for trigger in inserted.insert_triggers(step, rows.table):
+        yield Loss(
+            "residue", f"what trigger {trigger.name} did when rows were inserted stays", (rows.table.schema, rows.table.name)
+        )
+    for relation in known.tables:
+        yield Loss("residue", "what a trigger did to rows of this table stays", relation)
+    if known.unknown:
+        yield Loss("rows", "what a trigger did to rows of any table is not known")
+
+
+def _fired(step: Step, rows: inserted.Rows) -> Fired:
+    """Of ON CONFLICT DO UPDATE those triggers fire, too."""
+    return fired(step.after, rows.table.key, ANY if rows.updates else "INSERT")
 
 
 def captures(step: Step, _sql: Sql) -> Iterator[Capture]:
@@ -54,6 +72,8 @@ def captures(step: Step, _sql: Sql) -> Iterator[Capture]:
         rows = inserted.rows_of(step)
         if rows.table is not None:
             yield Capture((rows.table.schema, rows.table.name), None, "inserted into")
+            for relation in _fired(step, rows).tables:
+                yield Capture(relation, None, "written to by a trigger")
 
 
 FAMILY = Family("insert", frozenset(), ("INSERT",), reverse, captures=captures, losses=losses)

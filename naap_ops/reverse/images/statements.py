@@ -148,17 +148,27 @@ class Place:
 
     def filled(self, keys: frozenset[int]) -> str | None:
         """Columns (keys) that were made again get the values that they had."""
-        sets = [
-            f"{quoted(row.name)} = {self._back(at, kept, row)}"
-            for at, kept, row in self._columns()
-            if row.key in keys and row.identity != "a"
-        ]
+        sets = [f"{quoted(row.name)} = {self._back(at, kept, row)}" for at, kept, row in self._columns() if row.key in keys]
         if not sets:
             return None
         was = " AND i.was" if self.image.keep.compared else ""
         return self._counted(
             f"UPDATE {self.sql.name(self.table)} t SET {', '.join(sets)} FROM {self.image.name} i WHERE {self._join}{was}"
         )
+
+    def fills(self, keys: frozenset[int]) -> list[str]:
+        """The same with what has to be before and after it: columns that make their values themselves take some, too, and go on
+        after them."""
+        text = self.filled(keys)
+        if text is None:
+            return []
+        table = self.sql.name(self.table)
+        always = [f"ALTER TABLE {table} ALTER COLUMN {quoted(row.name)} SET GENERATED" for row in self._always(keys)]
+        carried_on = self.carried_on(keys)
+        return [*(f"{each} BY DEFAULT" for each in always), text, *(f"{each} ALWAYS" for each in always), *carried_on]
+
+    def _always(self, keys: frozenset[int]) -> list[Any]:
+        return [row for _, _, row in self._columns() if row.key in keys and row.identity == "a"]
 
     def inserted(self, *, everything: bool) -> str:
         """Rows that went: all of a table that was made again, else those that may be put back."""
@@ -197,9 +207,12 @@ class Place:
         """Rows that the migration put there, and nobody has changed since, go."""
         return self._counted(f"DELETE FROM {self.sql.name(self.table)} t USING {self._noted} WHERE {self._join} AND w.take")
 
-    def carried_on(self) -> Iterator[str]:
-        """Sequences of the table go on after the greatest value that has come back, where they stand before it."""
+    def carried_on(self, keys: frozenset[int] | None = None) -> Iterator[str]:
+        """Sequences of the table, or of these columns, go on after the greatest value that has come back, where they stand
+        before it."""
         for column in self.catalog.children("column", "table_key", self.table.key):
+            if keys is not None and column.key not in keys:
+                continue
             for row in self.catalog.children("sequence", "column_key", column.key):
                 name, most, sign = self.sql.name(row), *(("max", ">=") if row.increment > 0 else ("min", "<="))
                 value = f"{most}({quoted(column.name)})"

@@ -146,6 +146,31 @@ def test_a_sequence_that_was_restarted_goes_on_after_what_has_come_back(any_data
         assert journey.rows("insert into t (v) values ('c') returning id") == [3]
 
 
+@pytest.mark.parametrize("column", ["serial unique", "int unique generated always as identity"])
+def test_a_column_that_counts_goes_on_after_what_has_come_back(any_database: ConnInfo, column: str) -> None:
+    before = f"""create table t (id int primary key, n {column}); insert into t (id) select generate_series(1, 5);
+    delete from t where id < 4"""
+    with trip(any_database, before) as journey:
+        script = "alter table t drop column n"
+        journey.up(script)
+        journey.down(script)
+        assert journey.rows("select n from t order by id") == [4, 5]
+        assert journey.rows("insert into t (id) values (6) returning n") == [6]
+
+
+def test_what_a_trigger_did_by_sql_that_it_puts_together_is_named(any_database: ConnInfo) -> None:
+    before = """create table t (id int primary key, v int); create table total (id int primary key, n int);
+    create function f() returns trigger language plpgsql as
+      $$ begin execute 'update to' || 'tal set n = n + 1'; return new; end $$;
+    create trigger a after update on t for each row execute function f();
+    insert into t values (1, 1); insert into total values (1, 1)"""
+    with trip(any_database, before) as journey:
+        made = journey.made("update t set v = 2")
+        assert [(each.relation, each.reason) for each in made.cannot] == [
+            (None, "what a trigger did to rows of any table is not known")
+        ]
+
+
 # --- tables of every kind -------------------------------------------------------------------------------------------
 
 
@@ -235,6 +260,69 @@ KINDS = {
     "a column that was not there yet": (
         "create table t (id int primary key, v int); insert into t values (1, 5), (2, 6)",
         "alter table t add w int; update t set w = 1; alter table t alter w set not null; delete from t where id = 1",
+    ),
+    "values at the edges": (
+        """create table t (id int primary key, n numeric, m numeric(6,2), f float8, r real, at timestamptz, ts timestamp,
+          d date, a int[], j jsonb, b bytea);
+        insert into t values
+          (1, 'NaN', 'NaN', 'NaN', '-Infinity', 'infinity', '4713-01-01 BC', '-infinity', '{{1,null},{3,4}}',
+           '{"a": 1.00}', ''),
+          (2, 'Infinity', 9999.99, '-0', 0.1, '-infinity', '294276-12-31 23:59:59.999999', '5874897-12-31',
+           '[0:1]={1,2}', 'null', '\\x00ff'),
+          (3, 1.500, null, 1e-300, 1e-37, '2024-10-27 01:30+00', null, '4713-01-01 BC', '{}', '[]', null)""",
+        """update t set f = 0, at = now(), m = 1; delete from t where id = 3; alter table t drop column n, drop column r,
+          drop column ts, drop column d, drop column a, drop column j, drop column b""",
+    ),
+    "edges of types that are changed": (
+        """create table t (id int primary key, n numeric, f float8, at timestamptz, d date);
+        insert into t values (1, 'NaN', '-0', 'infinity', '-infinity'), (2, 1.50, 'Infinity', '4713-01-01 BC', null)""",
+        "alter table t alter n type text, alter f type numeric using 1.5, alter at type date, alter d type timestamp",
+    ),
+    "an identity that is no key, dropped": (
+        """create table t (id int primary key, n int generated always as identity);
+        insert into t overriding system value values (1, 30), (2, 10), (3, 20)""",
+        "alter table t drop column n",
+    ),
+    "another key instead": (
+        """create table t (id serial primary key, a int not null, b int, v text);
+        insert into t (a, b, v) values (1, 1, 'x'), (1, 2, null)""",
+        """alter table t drop constraint t_pkey, drop column id, add constraint t_pkey primary key (a, b);
+        update t set v = 'z'""",
+    ),
+    "a trigger that changes the row": (
+        """create table t (id int primary key, v int, at timestamptz default '2020-01-01');
+        create function f() returns trigger language plpgsql as $$ begin new.at := clock_timestamp(); return new; end $$;
+        create trigger a before update on t for each row execute function f(); insert into t values (1, 1), (2, 2)""",
+        "update t set v = 0 where id = 1",
+    ),
+    "a trigger that writes elsewhere": (
+        """create table p (id int primary key); create table c (id int primary key, p int references p on delete cascade);
+        create table total (k int primary key, n int); create table log (id serial primary key, what text);
+        create function note(x text) returns void language sql as $$ insert into log (what) values (x) $$;
+        create function f() returns trigger language plpgsql as
+          $$ begin update total set n = n + 1; perform note(tg_op); return old; end $$;
+        create trigger a after insert or delete on c for each row execute function f();
+        insert into total values (1, 0); insert into p values (1), (2), (3); insert into c values (1, 1), (2, 2)""",
+        "delete from p where id = 1; insert into c values (3, 3); do $$ begin delete from c where id = 2; end $$",
+    ),
+    "a partition is dropped, another emptied": (
+        """create table t (id int primary key, v text) partition by range (id);
+        create table t1 partition of t for values from (0) to (10); create table t2 partition of t for values from (10) to (20);
+        create table rest partition of t default; insert into t values (1, 'a'), (11, 'b'), (21, 'c'), (22, null)""",
+        "drop table t1; truncate t2; update rest set v = 'z'",
+    ),
+    "a circle of three, none of it null": (
+        """create table a (id int primary key, b int not null); create table b (id int primary key, c int not null);
+        create table c (id int primary key, a int not null references a deferrable initially deferred); begin;
+        insert into a values (1, 1); insert into b values (1, 1); insert into c values (1, 1);
+        alter table a add foreign key (b) references b deferrable initially deferred;
+        alter table b add foreign key (c) references c deferrable initially deferred; commit""",
+        "delete from a; delete from b; delete from c",
+    ),
+    "refers to itself, and is set null": (
+        """create table t (id int primary key, up int references t on delete set null);
+        insert into t values (1, null), (2, 1), (3, 2), (4, 4)""",
+        "delete from t where id in (1, 2)",
     ),
     "odd names": (
         """create table "o""dd % naïve" ("i d" int primary key, "Ä%s" text);

@@ -174,13 +174,14 @@ class Shadow:
 
     # --- reverse ---------------------------------------------------------------------------------------------------
 
-    def prove(self, script: Script, done: Replay, before: Catalog, plan: Plan, text: str) -> Proof:
+    def prove(self, script: Script, done: Replay, before: Catalog, plan: Plan, text: str, *, strict: bool = False) -> Proof:
         """Run the reverse, compare, run the forward again, compare. The state afterwards is that after the forward.
 
+        ``strict``: a reverse that stops on rows has failed; else they are taken out, and that it stops is a condition.
         Raises ShadowSpoiled when the shadow is in neither state and has to be made anew.
         """
         began = time.monotonic()
-        attempt = _Attempt(self, script, done, before, plan, segments(text))
+        attempt = _Attempt(self, script, done, before, plan, segments(text), strict)
         proof = attempt.run()
         return Proof(**{**proof.__dict__, "seconds": time.monotonic() - began})
 
@@ -202,6 +203,7 @@ class _Attempt:
     before: Catalog
     plan: Plan
     parts: list[Segment]
+    strict: bool = False
     conditions: list[str] = field(default_factory=list)
 
     @property
@@ -234,7 +236,7 @@ class _Attempt:
         )
 
     def _about_rows(self, failure: Failure) -> bool:
-        return len(self.parts) <= 1 and failure.state.startswith(DATA_STATES) and bool(self.shadow.image)
+        return not self.strict and len(self.parts) <= 1 and failure.state.startswith(DATA_STATES) and bool(self.shadow.image)
 
     def _rows_out(self, failure: Failure) -> bool:
         """Rows out of the table that stops the reverse, or of all that are touched. False when there are none left."""

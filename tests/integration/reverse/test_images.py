@@ -158,6 +158,21 @@ def test_a_column_that_counts_goes_on_after_what_has_come_back(any_database: Con
         assert journey.rows("insert into t (id) values (6) returning n") == [6]
 
 
+def test_images_that_would_stop_the_reverse_are_not_used(any_database: ConnInfo) -> None:
+    """The key that others refer to cannot be told, and stays as it is: with theirs put back, no reverse would go through."""
+    before = """create table p (id int primary key); insert into p values (1), (2);
+    create table c (id int primary key, p int references p on update cascade); insert into c values (1, 1), (2, 2), (3, null)"""
+    with trip(any_database, before) as journey:
+        script = "update p set id = id + 100"
+        plain = journey.up(script)
+        assert [each.relation for each in plain.cannot] == [("public", "p")]
+        made = journey.made(script, journey.images)
+        assert made.status == "proved"
+        assert any("c_p_fkey" in reason for reason in made.unfit)
+        journey.live.execute(made.text.encode())
+        assert journey.rows("select p from c order by id") == [101, 102, None]
+
+
 def test_what_a_trigger_did_by_sql_that_it_puts_together_is_named(any_database: ConnInfo) -> None:
     before = """create table t (id int primary key, v int); create table total (id int primary key, n int);
     create function f() returns trigger language plpgsql as

@@ -134,6 +134,16 @@ def test_whoever_deploys_needs_no_special_right(shop: Site, words: tuple[str, ..
         assert images(shop) == 0
 
 
+def test_images_that_do_not_fit_the_history_are_told_of(shop: Site) -> None:
+    """Somebody has changed the tables by hand, so that the state before the migration is not to be had any more."""
+    shop.sql('alter table "Shop" add column extra integer')
+    shop.add(LOSSY, 'ALTER TABLE "Shop" DROP COLUMN IF EXISTS "extra", DROP COLUMN "rank";\n')
+    assert deploy(shop)["captured"]
+    seen = shop.run("rollback", "--migration", "latest", "--strategy", "reverse", "--dry-run", "--json")
+    assert seen.code == 0, seen.err
+    assert any("do not fit the state before it" in line for line in seen.json["ways"][0]["halfway"])
+
+
 # --- S3, size ---------------------------------------------------------------------------------------------------------
 
 
@@ -174,8 +184,7 @@ def peak(site: Site, *words: str) -> int:
 )
 def test_large_values_come_back_in_bounded_memory(shop: Site, megabytes: int, pieces: int) -> None:
     """What is captured never leaves the server."""
-    shop.sql('alter table "Shop" add column big bytea')
-    shop.add("20260415000000_big", "SELECT 1;\n")
+    shop.add("20260415000000_big", 'ALTER TABLE "Shop" ADD COLUMN "big" BYTEA;\n')
     deploy(shop)
     size = megabytes // pieces
     shop.sql(

@@ -99,7 +99,7 @@ def filled(
         told.append(f"{migration.name}: rows do not come back: {error.text}")
         return None
     except psycopg.Error as error:  # the state before it is not what it was when the images were taken
-        reason = error.diag.message_primary or error
+        reason = error.diag.message_primary or str(error)
         told.append(f"{migration.name}: rows do not come back: they do not fit the state before it: {reason}")
         return None
     if made.status != "proved" or made.unfit:

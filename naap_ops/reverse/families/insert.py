@@ -6,9 +6,10 @@ from collections.abc import Iterator
 
 from naap_ops.reverse import inserted
 from naap_ops.reverse.fired import ANY, Fired, fired
-from naap_ops.reverse.model import Capture, Family, Loss, Piece, Step
+from naap_ops.reverse.model import Capture, Check, Family, Loss, Piece, Step
 from naap_ops.reverse.ranks import Rank
-from naap_ops.reverse.render import Sql
+from naap_ops.reverse.references import Reference, references
+from naap_ops.reverse.render import Sql, quoted
 
 
 def reverse(step: Step, sql: Sql) -> Iterator[Piece]:
@@ -28,6 +29,42 @@ def reverse(step: Step, sql: Sql) -> Iterator[Piece]:
         yield Piece(
             Rank.ROWS, 0, text, lock="ROW EXCLUSIVE", relation=sql.name(rows.table), dangers=frozenset({"deletes_data"})
         )
+
+
+def checks(step: Step, sql: Sql) -> Iterator[Check]:
+    """Nobody refers to those rows who would go along with them, or lose what it refers to."""
+    if step.statement.tag != "INSERT":
+        return
+    rows = inserted.rows_of(step)
+    if rows.deletable:
+        for each in references(step.after, step.after):
+            if each.parent.key == rows.table.key and each.action:
+                what = "go with them" if each.action == "CASCADE" else "lose what they refer to"
+                who = f"rows of {sql.name(each.child)} refer to rows of {sql.name(each.parent)} that it inserted"
+                reason = f"{who}, and would {what}: let them refer to others, or take them out, first"
+                yield Check(_referring(rows, each, sql), reason)
+
+
+def _referring(rows: inserted.Rows, each: Reference, sql: Sql) -> str:
+    """A query for rows that refer to those that were inserted; these may refer to one another."""
+    pairs = zip(each.columns, each.referenced, strict=True)
+    on = " AND ".join(f"naap_child.{quoted(own.name)} = naap_row.{quoted(theirs.name)}" for own, theirs in pairs)
+    own = f" AND NOT ({_is_one(rows, 'naap_child')})" if each.child.key == rows.table.key else ""
+    return (
+        f"SELECT 1 FROM {sql.name(each.child)} naap_child JOIN {sql.name(rows.table)} naap_row ON {on} "
+        f"WHERE {_is_one(rows, 'naap_row')}{own}"
+    )
+
+
+def _is_one(rows: inserted.Rows, alias: str) -> str:
+    """SQL: the row is one that was inserted."""
+    names = [f"{alias}.{quoted(key.name)}" for key in rows.keys]
+    if rows.values:
+        listed = ", ".join(f"({', '.join(values)})" for values in rows.values)
+        return f"({', '.join(names)}) IN ({listed})"
+    same = " AND ".join(f"{name} = naap_key.{quoted(key.name)}::{key.type}" for name, key in zip(names, rows.keys, strict=True))
+    columns = ", ".join(map(quoted, rows.columns))
+    return f"EXISTS (SELECT FROM (\n{rows.source}\n) naap_key ({columns}) WHERE {same})"
 
 
 def losses(step: Step, _sql: Sql) -> Iterator[Loss]:
@@ -76,4 +113,4 @@ def captures(step: Step, _sql: Sql) -> Iterator[Capture]:
                 yield Capture(relation, None, "written to by a trigger")
 
 
-FAMILY = Family("insert", frozenset(), ("INSERT",), reverse, captures=captures, losses=losses)
+FAMILY = Family("insert", frozenset(), ("INSERT",), reverse, captures=captures, checks=checks, losses=losses)

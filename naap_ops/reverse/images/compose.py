@@ -15,12 +15,13 @@ from typing import Any, Final
 from naap_ops.postgres.catalog.model import Catalog
 from naap_ops.reverse import fill
 from naap_ops.reverse.families import trigger
-from naap_ops.reverse.images import statements
+from naap_ops.reverse.images import referring, statements
 from naap_ops.reverse.images.keeps import Touch, key_of, touches
 from naap_ops.reverse.images.model import Image, Name
 from naap_ops.reverse.images.statements import Place
 from naap_ops.reverse.model import Check, Loss, Piece, Plan, Reversal, Step
 from naap_ops.reverse.ranks import Rank
+from naap_ops.reverse.references import references
 from naap_ops.reverse.render import Sql, quoted
 
 _FIRST: Final = 0
@@ -182,16 +183,24 @@ class _Work:
             groups = _parents_first(found, catalog)
             for group in groups:
                 self._inserted(index, step, group)
+            links = list(references(self.first, catalog))
             for place in found:
                 if place.image.keep.key and place.joinable and (text := place.updated()):
-                    self._add(index, step, place, [text])
+                    self._add(index, step, place, [*referring.values_fit(place, links), text])
             for group in reversed(groups):
+                self._marked(index, group, referring.nobody_refers([each for each in group if each.image.keep.whole], links))
                 for place in group:
                     if place.image.keep.whole and place.image.keep.key and place.joinable:
                         self._add(index, step, place, [place.taken()])
 
+    def _marked(self, index: int, group: Sequence[Place], text: str | None) -> None:
+        if text is not None:
+            self._piece(index, text, self.sql.name(group[0].table), "")
+
     def _inserted(self, index: int, step: Step, group: Sequence[Place]) -> None:
         wanted = [place for place in group if place.image.keep.whole and (place.joinable or not place.image.keep.key)]
+        links = list(references(self.first, group[0].catalog))
+        self._marked(index, group, referring.parents_there(wanted, links))
         self._all_inserted(index, step, wanted)
         for place in wanted:
             for text in place.carried_on():

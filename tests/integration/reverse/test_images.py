@@ -156,7 +156,9 @@ def test_rows_that_somebody_refers_to_since_stay(any_database: ConnInfo, column:
         assert journey.conflicts == [("public.p", "101", [])]
 
 
-@pytest.mark.parametrize("script", ["insert into p values (7, 'g')", "insert into p select n, 'g' from generate_series(7, 7) n"])
+@pytest.mark.parametrize(
+    "script", ["insert into p values (7, 'g')", "insert into p select n, 'g' from generate_series(7, 7) n"]
+)
 def test_a_structural_reverse_stops_where_somebody_refers_to_what_was_inserted(any_database: ConnInfo, script: str) -> None:
     with trip(any_database, FAMILY) as journey:
         made = journey.up(script)

@@ -35,6 +35,7 @@ ROWS = (
     "reverse_time",
     "rollback",
     "rollback_corpus",
+    "images_corpus",
     "salvage",
 )
 

@@ -65,7 +65,23 @@ def explain(plan: Plan, steps: Iterable[Step], first: Catalog) -> Explained:
                 tables.add(name)
             else:
                 columns.add((name, _first_column(step, loss.relation, loss.column, first)))
+    tables |= {other for name in tables for other in _along(name, first)}
+    columns |= {(other, column) for name, column in columns for other in _along(name, first)}
     return Explained(frozenset(tables), frozenset(columns | set(_computed_from(columns, first))))
+
+
+def _along(name: Name, first: Catalog) -> Iterator[Name]:
+    """Tables that show the same rows: those that it is a part of, and its parts."""
+    tables = first.rows["table"]
+    for up in (True, False):
+        todo = [key for key in (_key(first, name),) if key is not None]
+        while todo:
+            one = todo.pop()
+            found = tables[one].parent_keys if up else [row.key for row in tables.values() if one in row.parent_keys]
+            for key in found:
+                if key in tables:
+                    todo.append(key)
+                    yield tables[key].schema, tables[key].name
 
 
 def _computed_from(columns: Iterable[tuple[Name, str]], first: Catalog) -> Iterator[tuple[Name, str]]:

@@ -165,9 +165,9 @@ def make(
             script, "unproved", text, "it was not tried", planned, None, time.monotonic() - began, differing, kept, cannot
         )
     unfit: list[str] = []
-    for tried in _plans(planned, done, before, shadow.images, sql, force=force):
-        proof = shadow.prove(script, done, before, tried, document.write(tried, found, facts))
-        if proof.proved or tried is planned:
+    for tried, strict in _plans(planned, done, before, shadow.images, sql, force=force):
+        proof = shadow.prove(script, done, before, tried, document.write(tried, found, facts), strict=strict)
+        if proof.proved:
             break
         unfit = unfit or list(proof.failures)
     known = replace(facts, proof=tuple(proof.lines()))
@@ -200,13 +200,20 @@ def _hopeless(loss: Loss, best: Loss) -> Loss:
     return replace(loss, source="cannot") if data and not best.comes_back else loss
 
 
-def _plans(planned: Plan, done: Replay, before: Catalog, images: Sequence[Image], sql: Sql, *, force: bool) -> Iterator[Plan]:
-    """With what the images hold, each row at its place; the same at the very end; without."""
-    for late in (False, True) if images else ():
-        filled = composed(planned, done.steps, before, done.after, images, sql, late=late, force=force)
-        if filled is not None:
-            yield filled
-    yield planned
+def _plans(
+    planned: Plan, done: Replay, before: Catalog, images: Sequence[Image], sql: Sql, *, force: bool
+) -> Iterator[tuple[Plan, bool]]:
+    """With what the images hold, each row at its place; the same at the very end; without. Strictly at first: what works on all
+    rows goes before what stops on some."""
+    filled = [
+        composed(planned, done.steps, before, done.after, images, sql, late=late, force=force)
+        for late in ((False, True) if images else ())
+    ]
+    best = [plan for plan in filled if plan is not None]
+    if best:
+        yield from ((plan, True) for plan in (*best, planned))
+        yield best[0], False
+    yield planned, False
 
 
 def _refused(script: Script, planned: Plan | None, reason: str, facts: Facts, began: float) -> Reverse:

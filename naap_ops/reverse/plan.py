@@ -42,9 +42,11 @@ def _without_own(step: Step, start: Catalog, found: Reversal, sql: Sql) -> Rever
     if start is step.before or not (found.losses or found.captures):
         return found
     made = {sql.name(row) for key, row in step.before.rows["table"].items() if key not in start.rows["table"]}
+    pieces = tuple(piece for piece in found.pieces if piece.rank != Rank.ROWS or piece.relation not in made)
     return replace(
         found,
-        pieces=tuple(piece for piece in found.pieces if piece.rank != Rank.ROWS or piece.relation not in made),
+        pieces=pieces,
+        checks=found.checks if pieces == found.pieces else (),
         losses=tuple(loss for loss in found.losses if not own(loss.relation, loss.column)),
         captures=tuple(
             each

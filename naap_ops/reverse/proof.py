@@ -6,6 +6,7 @@ written, guards and checks included.
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -21,11 +22,12 @@ from naap_ops.postgres.catalog.snapshot import snapshot
 from naap_ops.reverse import rows
 from naap_ops.reverse.document import Segment, segments
 from naap_ops.reverse.explained import explain
+from naap_ops.reverse.fired import fired
 from naap_ops.reverse.images import taking
 from naap_ops.reverse.images.model import Image
 from naap_ops.reverse.model import Plan
 from naap_ops.reverse.replay import Replay, replay
-from naap_ops.reverse.script import Script
+from naap_ops.reverse.script import Script, Statement
 from naap_ops.reverse.seed.quoting import qualified
 from naap_ops.reverse.seeding import seed
 
@@ -37,6 +39,9 @@ Name = tuple[str, str]
 DATA_STATES: Final = ("22", "23", "P0", "57014")
 _SEEDED_TIMEOUT: Final = "10s"  # made-up rows can send a recursive query into a circle
 _TOLD: Final = 5
+_ACTS: Final = re.compile(r"\bON (?:DELETE|UPDATE) ")
+_FOLLOWS: Final = re.compile(r"\bON DELETE (?:CASCADE|SET)\b")
+_WRITE: Final = ("DELETE", "UPDATE", "TRUNCATE", "MERGE")
 
 
 @dataclass(frozen=True)
@@ -110,10 +115,26 @@ class Shadow:
                 if row.type_kind == "e" and row.type.strip('"') in script.text
             }
         keys = {there[name] for name in named if name in there}
-        for row in self.catalog.rows["constraint"].values():
-            if row.type == "f" and row.referenced_key in keys and "ON DELETE" in row.definition:
-                named.add((row.schema, row.table))
+        named |= self._hanging_on(keys, further=any(_changes_rows(statement) for statement in script.statements))
+        for key in keys:
+            named |= set(fired(self.catalog, key).tables)
         return sorted(name for name in named if name in there)
+
+    def _hanging_on(self, keys: set[int], *, further: bool) -> set[Name]:
+        """Tables with a foreign key that does something when a row of these goes, or its key changes; ``further``: and those
+        that hang on them."""
+        found: set[Name] = set()
+        todo, seen = set(keys), set(keys)
+        while todo:
+            rows = [
+                row
+                for row in self.catalog.rows["constraint"].values()
+                if row.type == "f" and row.referenced_key in todo and (_FOLLOWS if found else _ACTS).search(row.definition)
+            ]
+            found |= {(row.schema, row.table) for row in rows}
+            todo = {row.table_key for row in rows} - seen if further else set()
+            seen |= todo
+        return found
 
     def fill(self, script: Script) -> None:
         """Rows into the tables that the migration touches."""
@@ -171,15 +192,20 @@ class Shadow:
 
     # --- reverse ---------------------------------------------------------------------------------------------------
 
-    def prove(self, script: Script, done: Replay, before: Catalog, plan: Plan, text: str) -> Proof:
+    def prove(self, script: Script, done: Replay, before: Catalog, plan: Plan, text: str, *, strict: bool = False) -> Proof:
         """Run the reverse, compare, run the forward again, compare. The state afterwards is that after the forward.
 
+        ``strict``: a reverse that stops on rows has failed; else they are taken out, and that it stops is a condition.
         Raises ShadowSpoiled when the shadow is in neither state and has to be made anew.
         """
         began = time.monotonic()
-        attempt = _Attempt(self, script, done, before, plan, segments(text))
+        attempt = _Attempt(self, script, done, before, plan, segments(text), strict)
         proof = attempt.run()
         return Proof(**{**proof.__dict__, "seconds": time.monotonic() - began})
+
+
+def _changes_rows(statement: Statement) -> bool:
+    return statement.opaque or statement.tag.startswith(_WRITE)
 
 
 @dataclass(frozen=True)
@@ -199,6 +225,7 @@ class _Attempt:
     before: Catalog
     plan: Plan
     parts: list[Segment]
+    strict: bool = False
     conditions: list[str] = field(default_factory=list)
 
     @property
@@ -231,7 +258,7 @@ class _Attempt:
         )
 
     def _about_rows(self, failure: Failure) -> bool:
-        return len(self.parts) <= 1 and failure.state.startswith(DATA_STATES) and bool(self.shadow.image)
+        return not self.strict and len(self.parts) <= 1 and failure.state.startswith(DATA_STATES) and bool(self.shadow.image)
 
     def _rows_out(self, failure: Failure) -> bool:
         """Rows out of the table that stops the reverse, or of all that are touched. False when there are none left."""

@@ -239,6 +239,7 @@ def _unhindered(connection: Connection, tables: Sequence[str]) -> Iterator[None]
 @contextlib.contextmanager
 def _without_keys(connection: Connection, tables: Sequence[str]) -> Iterator[None]:
     """The same by an owner's rights alone: foreign keys away and back again unchecked, triggers off and on."""
+    connection.execute("set search_path to ''")  # names are written in full: whoever loads has a search_path of his own
     keys = connection.execute(_KEYS, [list(tables)]).fetchall()
     triggers = connection.execute(_TRIGGERS, [list(tables)]).fetchall()
     for table, name, _ in keys:

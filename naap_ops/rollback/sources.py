@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
+import psycopg
+
 from naap_ops import reverses
 from naap_ops.errors import OpsError
 from naap_ops.restore.outcome import size_text
@@ -95,6 +97,10 @@ def filled(
         made = reverses.one(app, asked, migration, all_of, reverses.live(app, asked)).reverse
     except OpsError as error:
         told.append(f"{migration.name}: rows do not come back: {error.text}")
+        return None
+    except psycopg.Error as error:  # the state before it is not what it was when the images were taken
+        reason = error.diag.message_primary or str(error)
+        told.append(f"{migration.name}: rows do not come back: they do not fit the state before it: {reason}")
         return None
     if made.status != "proved" or made.unfit:
         reason = (made.unfit or made.reason.splitlines() or ("",))[0]

@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from postgast import pg_query_pb2 as grammar
 
+from naap_ops.reverse.fired import ANY, Fired, bodies, dynamic, fired, written
 from naap_ops.reverse.model import Capture, Family, Loss, Step
 from naap_ops.reverse.relations import messages
 from naap_ops.reverse.render import Sql
@@ -26,8 +27,7 @@ _CHANGES: Final = re.compile(
     r"\b(insert\s+into|update(?!\s+of\b)|delete\s+from|truncate|merge\s+into|copy|perform|call|setval|nextval|execute(?!\s+(function|procedure)\b))\b",
     re.IGNORECASE,
 )
-_WRITES: Final = r"\b(?:insert\s+into|update|delete\s+from|truncate(?:\s+table)?|merge\s+into|copy)\s+(?:only\s+)?"
-_DYNAMIC: Final = re.compile(r"\bexecute\s+(?!function\b|procedure\b)", re.IGNORECASE)
+_FIRES: Final = {"updated": "UPDATE", "deleted": "DELETE", "deleted by cascade": "DELETE", "inserted inside": "INSERT"}
 _POSITIONS: Final = frozenset({"setval", "nextval"})
 
 
@@ -51,6 +51,31 @@ def _changing(step: Step) -> Iterator[Any]:
 
 
 def _touched(step: Step) -> Iterator[Touched]:
+    found = list(_by_itself(step))
+    yield from found
+    for relation, _, what in found:
+        yield from _by_triggers(step, relation, what)
+
+
+def _by_triggers(step: Step, relation: tuple[str, str], what: str) -> Iterator[Touched]:
+    """What the triggers of a table do when its rows are written."""
+    for other in fired_by(step, relation, _event(what)).tables:
+        yield other, None, _TRIGGER
+    if fired_by(step, relation, _event(what)).rows:
+        yield relation, None, _TRIGGER
+
+
+def _event(what: str) -> str:
+    return "TRUNCATE" if what.startswith("truncated") else _FIRES.get(what, ANY)
+
+
+def fired_by(step: Step, relation: tuple[str, str], event: str) -> Fired:
+    """What the triggers of a relation do; nothing, where it is not known as a table."""
+    table = _table(step, relation)
+    return fired(step.before, table.key, event) if table is not None else Fired()
+
+
+def _by_itself(step: Step) -> Iterator[Touched]:
     if step.statement.tag == "TRUNCATE TABLE":
         yield from _truncated(step)
         return
@@ -130,7 +155,9 @@ def _updated_along(step: Step, relation: tuple[str, str], columns: tuple[str, ..
                 yield other, keys, "updated"
 
 
+_TRIGGER: Final = "written to by a trigger"
 _REASONS: Final = {
+    _TRIGGER: "what a trigger did to rows of this table is not known",
     "merged into": "rows that it changed or removed stay so",
     "inserted inside": "rows that its WITH inserted stay",
 }
@@ -148,18 +175,10 @@ def losses(step: Step, _sql: Sql) -> Iterator[Loss]:
             yield Loss("values", "values that it replaced are not known any more", relation, column)
     if step.statement.tag == "TRUNCATE TABLE" and step.statement.node.restart_seqs:
         yield Loss("state", "sequences of the truncated tables stay where they were set to: at their start")
+    if any(fired_by(step, relation, _event(what)).unknown for relation, _, what in _by_itself(step)):
+        yield Loss("rows", "what a trigger did to rows of any table is not known")
     if step.statement.opaque:
         yield from _opaque(step)
-
-
-def _written(step: Step, bodies: list[str]) -> Iterator[tuple[str, str]]:
-    """Tables that bodies write to by their own words; where a body runs SQL that it puts together, all that it names."""
-    for body in bodies:
-        dynamic = _DYNAMIC.search(body) is not None
-        for row in step.before.rows["table"].values():
-            name = rf'(?<![\w"])(?:"?{re.escape(row.schema)}"?\s*\.\s*)?"?{re.escape(row.name)}"?(?![\w"])'
-            if re.search(name if dynamic else _WRITES + name, body, re.IGNORECASE):
-                yield row.schema, row.name
 
 
 def _opaque(step: Step) -> Iterator[Loss]:
@@ -171,12 +190,21 @@ def _opaque(step: Step) -> Iterator[Loss]:
         yield Loss("state", "the sequence stays where it was set to")
         return
     named = [(relation[0] or step.before.schema, relation[1]) for relation in step.statement.relations]
-    bodies = [step.statement.sql, *(row.definition for row in step.before.rows["routine"].values() if row.name in calls)]
-    known = [relation for relation in dict.fromkeys([*named, *_written(step, bodies)]) if _table(step, relation) is not None]
+    texts = [step.statement.sql, *bodies(step.before, [*calls, *_called(step)])]
+    by_words = [(row.schema, row.name) for row in written(step.before, texts)]
+    fires = [fired_by(step, relation, ANY) for relation in by_words]
+    by_triggers = [other for each in fires for other in each.tables]
+    every = dict.fromkeys([*named, *by_words, *by_triggers])
+    known = [relation for relation in every if _table(step, relation) is not None]
     for relation in known:
         yield Loss("rows", "what it did to rows of this table is not known", relation)
-    if not known or any(_DYNAMIC.search(body) for body in bodies):
+    if not known or any(map(dynamic, texts)) or any(each.unknown for each in fires):
         yield Loss("rows", "what it did to rows of any table is not known")
+
+
+def _called(step: Step) -> list[str]:
+    """Functions that the body of a DO calls."""
+    return [row.name for row in step.before.rows["routine"].values() if f"{row.name}(" in step.statement.sql.replace('"', "")]
 
 
 def captures(step: Step, _sql: Sql) -> Iterator[Capture]:

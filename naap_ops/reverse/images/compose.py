@@ -16,13 +16,14 @@ from typing import Any, Final
 from naap_ops.postgres.catalog.model import Catalog
 from naap_ops.reverse import fill
 from naap_ops.reverse.families import trigger
-from naap_ops.reverse.images import statements
+from naap_ops.reverse.images import referring, statements
 from naap_ops.reverse.images.beginning import Begin, beginnings
 from naap_ops.reverse.images.keeps import Touch, key_of, touches
 from naap_ops.reverse.images.model import Image, Name
 from naap_ops.reverse.images.statements import Place
 from naap_ops.reverse.model import Check, Loss, Piece, Plan, Reversal, Step
 from naap_ops.reverse.ranks import Rank
+from naap_ops.reverse.references import references
 from naap_ops.reverse.render import Sql, quoted
 
 _FIRST: Final = 0
@@ -106,10 +107,10 @@ class _Work:
 
     def _columns(self, index: int, step: Step, place: Place, gone: frozenset[int]) -> None:
         """Dropped columns are filled before their placeholders, which are for rows written since."""
-        text = place.filled(gone) if place.joinable else None
-        if text is None:
+        texts = place.fills(gone) if place.joinable else []
+        if not texts:
             return
-        self._add(index, step, place, [text])
+        self._add(index, step, place, texts)
         for row in step.before.children("column", "table_key", place.table.key):
             if row.key in gone:
                 self.placeholders[index, row.number] = f"{self.sql.name(place.table)} {quoted(row.name)}"
@@ -121,8 +122,8 @@ class _Work:
         begin = begins.statement
         step = self.steps[begin]
         place = self._place(image, key, step.before, columns)
-        if again and place.joinable and (text := place.filled(again)):
-            self._add(begin, step, place, [text])
+        if again and place.joinable and (fills := place.fills(again)):
+            self._add(begin, step, place, fills)
         if self.late:
             place = self._place(image, key, self.first, columns)
         if begins.put_off:
@@ -142,7 +143,7 @@ class _Work:
 
     def _add(self, index: int, step: Step, place: Place, texts: Iterable[str]) -> None:
         """Pieces before the placeholders, with the user's triggers of that table off meanwhile."""
-        off, on = self._triggers(step, place)
+        off, on = self._triggers(step, place.catalog, place.table)
         relation = self.sql.name(place.table)
         for text in texts:
             for sql, lock in ((each, _TABLE) for each in off):
@@ -163,11 +164,11 @@ class _Work:
     def _late_now(self) -> bool:
         return self.late and self.placing_rows
 
-    def _triggers(self, step: Step, place: Place) -> tuple[list[str], list[str]]:
+    def _triggers(self, step: Step, catalog: Catalog, table: Any) -> tuple[list[str], list[str]]:
         """What switches off the triggers that are there at this moment, and what switches them on as they were."""
         there = [
             row
-            for row in place.catalog.children("trigger", "table_key", place.table.key)
+            for row in catalog.children("trigger", "table_key", table.key)
             if row.enabled != "D" and not row.parent_key and (self._late_now or row.key in step.after.rows["trigger"])
         ]
         off = [trigger.switch(self.sql, row._replace(enabled="D")).sql for row in there]
@@ -186,16 +187,24 @@ class _Work:
             groups = _parents_first(found, catalog)
             for group in groups:
                 self._inserted(index, step, group)
+            links = list(references(self.first, catalog))
             for place in found:
                 if place.compared and place.joinable and (text := place.updated()):
-                    self._add(index, step, place, [text])
+                    self._add(index, step, place, [*referring.values_fit(place, links), text])
             for group in reversed(groups):
+                self._marked(index, group, referring.nobody_refers([each for each in group if each.image.keep.whole], links))
                 for place in group:
                     if place.image.keep.whole and place.compared and place.joinable:
                         self._add(index, step, place, [place.taken()])
 
+    def _marked(self, index: int, group: Sequence[Place], text: str | None) -> None:
+        if text is not None:
+            self._piece(index, text, self.sql.name(group[0].table), "")
+
     def _inserted(self, index: int, step: Step, group: Sequence[Place]) -> None:
         wanted = [place for place in group if place.image.keep.whole and (place.joinable or not place.compared)]
+        links = list(references(self.first, group[0].catalog))
+        self._marked(index, group, referring.parents_there(wanted, links))
         self._all_inserted(index, step, wanted)
         for place in wanted:
             for text in place.carried_on():
@@ -228,7 +237,7 @@ class _Work:
 
     def _reversal(self, reversal: Reversal) -> Reversal:
         index, step = reversal.statement.index, self.steps[reversal.statement.index]
-        pieces = [self._only_nulls(index, piece) for piece in reversal.pieces]
+        pieces = [self._only_nulls(index, one) for piece in reversal.pieces for one in self._quietly(step, piece)]
         changed = self.checks.get(index, {})
         return replace(
             reversal,
@@ -236,6 +245,17 @@ class _Work:
             losses=tuple(self._loss(step, loss) for loss in reversal.losses),
             checks=tuple(self._check(check, changed.get(check.query)) for check in reversal.checks),
         )
+
+    def _quietly(self, step: Step, piece: Piece) -> Iterator[Piece]:
+        """Rows that an INSERT put there go without its triggers: what they did comes back from an image, or is said to stay."""
+        table = next((row for row in step.before.rows["table"].values() if self.sql.name(row) == piece.relation), None)
+        if piece.rank == Rank.ROWS and table is not None:
+            off, on = self._triggers(step, step.before, table)
+            yield from (replace(piece, order=piece.order - 1, sql=sql, lock=_TABLE) for sql in off)
+            yield piece
+            yield from (replace(piece, order=piece.order + 1, sql=sql, lock=_TABLE) for sql in on)
+        else:
+            yield piece
 
     def _only_nulls(self, index: int, piece: Piece) -> Piece:
         """A placeholder is for rows that have no value yet."""

@@ -152,6 +152,19 @@ class _Table:
                 return tuple(_kept(was[key], None) for key in keys)
             if frozenset(numbers) in there and all(key in now and _same_key(was[key], now[key]) for key in keys):
                 return tuple(_key_column(was[key], now[key]) for key in keys)
+        return self._key_made(was, now, touched)
+
+    def _key_made(self, was: Mapping[int, Any], now: Mapping[int, Any], touched: frozenset[int]) -> tuple[KeptColumn, ...]:
+        """A key that the migration makes of columns that it leaves as they are: where no rows go or come, it told the rows of
+        before, too."""
+        if not self.after or any(touch.columns is None for touch in self.touches):
+            return ()
+        for numbers in _unique(self.last, self.row.key):
+            keys = [(self.row.key << 16) | number for number in numbers]
+            if not touched & set(keys) and all(
+                key in was and key in now and now[key].not_null and _same_key(was[key], now[key]) for key in keys
+            ):
+                return tuple(_key_column(was[key], now[key]) for key in keys)
         return ()
 
 

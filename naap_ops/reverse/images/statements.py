@@ -120,17 +120,22 @@ class Place:
         row = self.catalog.rows["column"].get(self.first[kept.name].key)
         return None if row is None or row.generated else row
 
-    def _back(self, at: int, kept: KeptColumn, row: Any) -> str:
+    def back(self, at: int, kept: KeptColumn, row: Any, *, of: str = "i") -> str:
         """The value before, as this column takes it. Only where the type is another there is a cast: one that cuts is none."""
         was = self.first[kept.name]
-        return f"i.p{at}" if kept.plain and row.type_key == was.type_key else f"i.p{at}::{row.type}"
+        return f"{of}.p{at}" if kept.plain and row.type_key == was.type_key else f"{of}.p{at}::{row.type}"
 
     @property
-    def _join(self) -> str:
+    def join(self) -> str:
+        """SQL: a row of the table, ``t``, is the one of the image, ``i``."""
+        return self.joined("t", "i")
+
+    def joined(self, table: str, image: str) -> str:
+        """The same for other aliases; ``image`` may also be what was noted."""
         found = []
         for at, kept in enumerate(self.image.keep.key, 1):
             row = self.catalog.rows["column"][self.first[kept.name].key]
-            found.append(f"t.{quoted(row.name)}{'' if kept.plain else TEXT} = i.k{at}")
+            found.append(f"{table}.{quoted(row.name)}{'' if kept.plain else TEXT} = {image}.k{at}")
         return " AND ".join(found)
 
     @property
@@ -154,28 +159,39 @@ class Place:
         counted = f"SELECT {label(self.image)}, count(*) FILTER (WHERE counted), {str(whole).lower()} FROM done"
         return f"WITH done AS ({statement} RETURNING {only} AS counted) INSERT INTO {RESTORED} {counted}"
 
-    def _columns(self) -> list[tuple[int, KeptColumn, Any]]:
+    def columns(self) -> list[tuple[int, KeptColumn, Any]]:
+        """What the image holds, its number there and the column here, where there is one."""
         found = ((at, kept, self.column(kept)) for at, kept in enumerate(self.image.keep.columns, 1))
         return [(at, kept, row) for at, kept, row in found if row is not None]
 
     def filled(self, keys: frozenset[int]) -> str | None:
         """Columns (keys) that were made again get the values that they had."""
-        sets = [
-            f"{quoted(row.name)} = {self._back(at, kept, row)}"
-            for at, kept, row in self._columns()
-            if row.key in keys and row.identity != "a"
-        ]
+        sets = [f"{quoted(row.name)} = {self.back(at, kept, row)}" for at, kept, row in self.columns() if row.key in keys]
         if not sets:
             return None
         was, only = (" AND i.was", "i.stays") if self.image.keep.compared else ("", "true")  # others were just inserted
-        text = f"UPDATE {self.sql.name(self.table)} t SET {', '.join(sets)} FROM {self.image.name} i WHERE {self._join}{was}"
+        text = f"UPDATE {self.sql.name(self.table)} t SET {', '.join(sets)} FROM {self.image.name} i WHERE {self.join}{was}"
         return self._counted(text, whole=False, only=only)
+
+    def fills(self, keys: frozenset[int]) -> list[str]:
+        """The same with what has to be before and after it: columns that make their values themselves take some, too, and go on
+        after them."""
+        text = self.filled(keys)
+        if text is None:
+            return []
+        table = self.sql.name(self.table)
+        always = [f"ALTER TABLE {table} ALTER COLUMN {quoted(row.name)} SET GENERATED" for row in self._always(keys)]
+        carried_on = self.carried_on(keys)
+        return [*(f"{each} BY DEFAULT" for each in always), text, *(f"{each} ALWAYS" for each in always), *carried_on]
+
+    def _always(self, keys: frozenset[int]) -> list[Any]:
+        return [row for _, _, row in self.columns() if row.key in keys and row.identity == "a"]
 
     def inserted(self, *, everything: bool) -> str:
         """Rows that went: all of a table that was made again, else those that may be put back."""
-        columns = self._columns()
+        columns = self.columns()
         names = ", ".join(quoted(row.name) for _, _, row in columns)
-        values = ", ".join(self._back(at, kept, row) for at, kept, row in columns)
+        values = ", ".join(self.back(at, kept, row) for at, kept, row in columns)
         source = f"{self.image.name} i" if everything or not self.image.keep.key else f"{self._noted} WHERE w.add"
         if not columns:  # a table without columns has rows all the same
             return f"INSERT INTO {self.sql.name(self.table)} SELECT FROM {source}"
@@ -190,26 +206,29 @@ class Place:
         keys = {kept.name for kept in self.image.keep.key}
         columns = [
             (at, kept, row)
-            for at, kept, row in self._columns()
+            for at, kept, row in self.columns()
             if kept.after is not None and kept.name not in keys and row.identity != "a"
         ]
         if not columns:
             return None
         sets = ", ".join(
-            f"{quoted(row.name)} = CASE WHEN w.c{at} THEN {self._back(at, kept, row)} ELSE t.{quoted(row.name)} END"
+            f"{quoted(row.name)} = CASE WHEN w.c{at} THEN {self.back(at, kept, row)} ELSE t.{quoted(row.name)} END"
             for at, kept, row in columns
         )
         some = " OR ".join(f"w.c{at}" for at, _, _ in columns)
-        text = f"UPDATE {self.sql.name(self.table)} t SET {sets} FROM {self._noted} WHERE {self._join} AND ({some})"
+        text = f"UPDATE {self.sql.name(self.table)} t SET {sets} FROM {self._noted} WHERE {self.join} AND ({some})"
         return self._counted(text, whole=False)
 
     def taken(self) -> str:
         """Rows that the migration put there, and nobody has changed since, go."""
-        return self._counted(f"DELETE FROM {self.sql.name(self.table)} t USING {self._noted} WHERE {self._join} AND w.take")
+        return self._counted(f"DELETE FROM {self.sql.name(self.table)} t USING {self._noted} WHERE {self.join} AND w.take")
 
-    def carried_on(self) -> Iterator[str]:
-        """Sequences of the table go on after the greatest value that has come back, where they stand before it."""
+    def carried_on(self, keys: frozenset[int] | None = None) -> Iterator[str]:
+        """Sequences of the table, or of these columns, go on after the greatest value that has come back, where they stand
+        before it."""
         for column in self.catalog.children("column", "table_key", self.table.key):
+            if keys is not None and column.key not in keys:
+                continue
             for row in self.catalog.children("sequence", "column_key", column.key):
                 name, most, sign = self.sql.name(row), *(("max", ">=") if row.increment > 0 else ("min", "<="))
                 value = f"{most}({quoted(column.name)})"
@@ -223,5 +242,5 @@ class Place:
     def not_in_image(self) -> str:
         """A query for rows that were written since."""
         return (
-            f"SELECT 1 FROM {self.sql.name(self.table)} t WHERE NOT EXISTS (SELECT FROM {self.image.name} i WHERE {self._join})"
+            f"SELECT 1 FROM {self.sql.name(self.table)} t WHERE NOT EXISTS (SELECT FROM {self.image.name} i WHERE {self.join})"
         )

@@ -166,6 +166,7 @@ def make(
         )
     unfit: list[str] = []
     for tried in _plans(planned, done, before, shadow.images, sql, force=force):
+        found = guards(before, done.after, sql, [column.name for each in tried.staged for column in each.columns])
         proof = shadow.prove(script, done, before, tried, document.write(tried, found, facts))
         if proof.proved or tried is planned:
             break
@@ -201,10 +202,12 @@ def _hopeless(loss: Loss, best: Loss) -> Loss:
 
 
 def _plans(planned: Plan, done: Replay, before: Catalog, images: Sequence[Image], sql: Sql, *, force: bool) -> Iterator[Plan]:
-    """With what the images hold, each row at its place; the same at the very end; without."""
-    for late in (False, True) if images else ():
-        filled = composed(planned, done.steps, before, done.after, images, sql, late=late, force=force)
-        if filled is not None:
+    """With what the images hold: columns filled beforehand, each row at its place; all of it in one transaction; rows at its
+    very end; without."""
+    for staged, late in ((True, False), (False, False), (False, True)) if images else ():
+        chosen = [replace(image, staged=image.staged and staged) for image in images]
+        filled = composed(planned, done.steps, before, done.after, chosen, sql, late=late, force=force)
+        if filled is not None and bool(filled.staged) == staged:
             yield filled
     yield planned
 

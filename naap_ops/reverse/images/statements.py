@@ -114,13 +114,13 @@ class Place:
         row = self.catalog.rows["column"].get(self.first[kept.name].key)
         return None if row is None or row.generated else row
 
-    def _back(self, at: int, kept: KeptColumn, row: Any) -> str:
+    def back(self, at: int, kept: KeptColumn, row: Any) -> str:
         """The value before, as this column takes it. Only where the type is another there is a cast: one that cuts is none."""
         was = self.first[kept.name]
         return f"i.p{at}" if kept.plain and row.type_key == was.type_key else f"i.p{at}::{row.type}"
 
     @property
-    def _join(self) -> str:
+    def join(self) -> str:
         found = []
         for at, kept in enumerate(self.image.keep.key, 1):
             row = self.catalog.rows["column"][self.first[kept.name].key]
@@ -139,32 +139,32 @@ class Place:
         on = " AND ".join(f"w.k{at} = i.k{at}" for at, _ in enumerate(self.image.keep.key, 1))
         return f"{self.image.name} i JOIN {noted(self.image)} w ON {on}"
 
-    def _counted(self, statement: str) -> str:
+    def counted(self, statement: str) -> str:
         return f"WITH done AS ({statement} RETURNING 1) INSERT INTO {RESTORED} SELECT {label(self.image)}, count(*) FROM done"
 
-    def _columns(self) -> list[tuple[int, KeptColumn, Any]]:
+    def columns(self) -> list[tuple[int, KeptColumn, Any]]:
         found = ((at, kept, self.column(kept)) for at, kept in enumerate(self.image.keep.columns, 1))
         return [(at, kept, row) for at, kept, row in found if row is not None]
 
     def filled(self, keys: frozenset[int]) -> str | None:
         """Columns (keys) that were made again get the values that they had."""
         sets = [
-            f"{quoted(row.name)} = {self._back(at, kept, row)}"
-            for at, kept, row in self._columns()
+            f"{quoted(row.name)} = {self.back(at, kept, row)}"
+            for at, kept, row in self.columns()
             if row.key in keys and row.identity != "a"
         ]
         if not sets:
             return None
         was = " AND i.was" if self.image.keep.compared else ""
-        return self._counted(
-            f"UPDATE {self.sql.name(self.table)} t SET {', '.join(sets)} FROM {self.image.name} i WHERE {self._join}{was}"
+        return self.counted(
+            f"UPDATE {self.sql.name(self.table)} t SET {', '.join(sets)} FROM {self.image.name} i WHERE {self.join}{was}"
         )
 
     def inserted(self, *, everything: bool) -> str:
         """Rows that went: all of a table that was made again, else those that may be put back."""
-        columns = self._columns()
+        columns = self.columns()
         names = ", ".join(quoted(row.name) for _, _, row in columns)
-        values = ", ".join(self._back(at, kept, row) for at, kept, row in columns)
+        values = ", ".join(self.back(at, kept, row) for at, kept, row in columns)
         source = f"{self.image.name} i" if everything or not self.image.keep.key else f"{self._noted} WHERE w.add"
         if not columns:  # a table without columns has rows all the same
             return f"INSERT INTO {self.sql.name(self.table)} SELECT FROM {source}"
@@ -172,30 +172,30 @@ class Place:
 
     def inserted_counted(self, *, everything: bool) -> str:
         """The same, counted."""
-        return self._counted(self.inserted(everything=everything))
+        return self.counted(self.inserted(everything=everything))
 
     def updated(self) -> str | None:
         """Values that the migration replaced, where they may be put back."""
         keys = {kept.name for kept in self.image.keep.key}
         columns = [
             (at, kept, row)
-            for at, kept, row in self._columns()
+            for at, kept, row in self.columns()
             if kept.after is not None and kept.name not in keys and row.identity != "a"
         ]
         if not columns:
             return None
         sets = ", ".join(
-            f"{quoted(row.name)} = CASE WHEN w.c{at} THEN {self._back(at, kept, row)} ELSE t.{quoted(row.name)} END"
+            f"{quoted(row.name)} = CASE WHEN w.c{at} THEN {self.back(at, kept, row)} ELSE t.{quoted(row.name)} END"
             for at, kept, row in columns
         )
         some = " OR ".join(f"w.c{at}" for at, _, _ in columns)
-        return self._counted(
-            f"UPDATE {self.sql.name(self.table)} t SET {sets} FROM {self._noted} WHERE {self._join} AND ({some})"
+        return self.counted(
+            f"UPDATE {self.sql.name(self.table)} t SET {sets} FROM {self._noted} WHERE {self.join} AND ({some})"
         )
 
     def taken(self) -> str:
         """Rows that the migration put there, and nobody has changed since, go."""
-        return self._counted(f"DELETE FROM {self.sql.name(self.table)} t USING {self._noted} WHERE {self._join} AND w.take")
+        return self.counted(f"DELETE FROM {self.sql.name(self.table)} t USING {self._noted} WHERE {self.join} AND w.take")
 
     def carried_on(self) -> Iterator[str]:
         """Sequences of the table go on after the greatest value that has come back, where they stand before it."""
@@ -213,5 +213,5 @@ class Place:
     def not_in_image(self) -> str:
         """A query for rows that were written since."""
         return (
-            f"SELECT 1 FROM {self.sql.name(self.table)} t WHERE NOT EXISTS (SELECT FROM {self.image.name} i WHERE {self._join})"
+            f"SELECT 1 FROM {self.sql.name(self.table)} t WHERE NOT EXISTS (SELECT FROM {self.image.name} i WHERE {self.join})"
         )

@@ -73,7 +73,7 @@ class _Work:
     rows: dict[int, list[Place]] = field(default_factory=dict)
     placeholders: dict[tuple[int, int], str] = field(default_factory=dict)
     checks: dict[int, dict[str, str]] = field(default_factory=dict)
-    staged: list[Staged] = field(default_factory=list)
+    staged: dict[str, Staged] = field(default_factory=dict)
     named: dict[tuple[int, str, int], Any] = field(default_factory=dict)
     """By statement, table and number the columns that only get their names, and by which name they are there."""
     placing_rows: bool = False
@@ -130,12 +130,13 @@ class _Work:
         staged = staging.staged(place, gone, self.last) if place.image.staged else None
         if staged is None:
             return []
-        self.staged.append(staged)
+        known = self.staged.get(staged.image)
+        self.staged[staged.image] = staged if known is None else known.joined(staged)
         columns = staging.fit(place, gone)
         relation = self.sql.name(place.table)
-        for column, known in zip(columns, staged.columns, strict=True):
-            self.named[index, relation, column.number] = column, known.name
-            text = f"DROP INDEX IF EXISTS {staged.index(known)}"
+        for column, each in zip(columns, staged.columns, strict=True):
+            self.named[index, relation, column.number] = column, each.name
+            text = f"DROP INDEX IF EXISTS {staged.index(each)}"
             self.extra.setdefault(index, []).append(Piece(Rank.FILL_COLUMN, _AFTER_PLACEHOLDERS, text, relation=relation))
         return columns
 
@@ -241,7 +242,7 @@ class _Work:
         opening = [(text, "", "") for text in (*statements.OPENING, *known)] + self.opening
         pieces = [Piece(_FIRST, at, text, lock=lock, relation=on) for at, (text, on, lock) in enumerate(opening)]
         reversals[0] = replace(reversals[0], pieces=(*pieces, *reversals[0].pieces))
-        return replace(self.plan, reversals=tuple(reversals), staged=tuple(self.staged))
+        return replace(self.plan, reversals=tuple(reversals), staged=tuple(self.staged.values()))
 
     def _reversal(self, reversal: Reversal) -> Reversal:
         index, step = reversal.statement.index, self.steps[reversal.statement.index]

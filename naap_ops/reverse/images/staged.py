@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from psycopg import errors
@@ -40,9 +40,10 @@ class StagedColumn:
 
 @dataclass(frozen=True)
 class Staged:
-    """Columns of one table. ``image``: its table in ``naap_ops``; ``label``: the table as people name it; ``relation``: its name
-    in the state that the migration left; ``key``: the columns of its key there, ``keys`` those of the image; ``join``: SQL between
-    ``t`` and ``i``; ``only``: SQL, the rows of the image that are meant."""
+    """Columns of one table. ``image``: its table in ``naap_ops``; ``label``: the table as people name it.
+
+    ``relation``: its name in the state that the migration left; ``key``: the columns of its key there, ``keys`` those of the
+    image; ``join``: SQL between ``t`` and ``i``; ``only``: SQL, the rows of the image that are meant."""
 
     image: str
     label: str
@@ -66,6 +67,10 @@ class Staged:
     def index(self, column: StagedColumn) -> str:
         """The index on what has no value, as SQL."""
         return relation((self.relation[0], column.name))
+
+    def joined(self, other: Staged) -> Staged:
+        """The other's columns of the same table, too: they are filled in one go."""
+        return replace(self, columns=(*self.columns, *other.columns))
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""

@@ -74,7 +74,7 @@ def naming(sql: Sql, column: Any, name: str) -> Iterator[Piece]:
     rename = sql("column/rename", column=column, now=name)
     yield Piece(Rank.CREATE_COLUMN, column.number, rename, relation=table, dangers=frozenset({"column_order"}))
     if column.default is not None:
-        yield Piece(Rank.CREATE_COLUMN, column.number, sql("column/set_default", column=column), relation=table)
+        yield Piece(Rank.CREATE_COLUMN + 1, column.number, sql("column/set_default", column=column), relation=table)
         if column.not_null:
             yield set_not_null(sql, column)
 

@@ -36,6 +36,7 @@ ROWS = (
     "rollback",
     "rollback_corpus",
     "salvage",
+    "images",
 )
 
 

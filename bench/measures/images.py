@@ -1,7 +1,7 @@
 """Row ``images``: a dropped column of ten million rows kept, and brought back while others go on writing to its table.
 
-Kept: against ``CREATE TABLE AS`` of key and column. Brought back: the whole command, from what the deploy captured and out of the
-backup, beside a client that inserts a row and updates another again and again; what it waited, and what a store sends for it.
+Kept: against ``CREATE TABLE AS`` of key and column. Brought back: the whole command, from what the deploy captured and out of
+the backup, beside a client that inserts a row and updates another again and again; what it waited; what a store sends for it.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ DROP = "20260201000000_drop_column"
 BIG = 'CREATE TABLE "big" ("id" INTEGER PRIMARY KEY, "n" INTEGER, "name" TEXT NOT NULL);\n'
 SCRIPT = 'ALTER TABLE "big" DROP COLUMN "name";\n'
 KEEP = Keep(("public", "big"), ("public", "big"), (KeptColumn("id", "id", True),), (KeptColumn("name", None, True),), False)
-_ROWS = "insert into big select i, i % 7, md5(i::text) from generate_series(1, %s) i"
+_ROWS = "insert into big select i, i %% 7, md5(i::text) from generate_series(1, %s) i"
 _SUM = "select count(*)::text || sum(hashtext(name))::text from big where id <= %s"
 _FETCHED_SHARE = 10  # what is fetched is counted with a tenth of the rows
 WANTED_RATIO, WANTED_SECONDS, WANTED_WAIT, WANTED_FETCHED = 1.3, 60.0, 1.0, 1.05
@@ -106,7 +106,9 @@ class _Shop:
                 connection.execute("begin")
                 began = time.perf_counter()
                 doing(connection)
-                return time.perf_counter() - began
+                taken = time.perf_counter() - began
+                connection.execute("rollback")
+                return taken
 
         def ours(connection: Any) -> None:
             images = taking.before(connection, images_of(DROP, (KEEP,)), lock=True)

@@ -8,7 +8,7 @@ runs twice finds nothing to do.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -66,7 +66,8 @@ class Filling(Step):
             self._note(end=False, at={}, rows={})
         self._run.session(self.unit.schema)
         for each in self.several:
-            self._patiently(staged.adding(each))
+            if self._there([each]) < len(each.columns):
+                self._patiently(staged.adding(each))
             _Table(self, each).fill()
             staged.indexes(self._connection, each)
         self._note(end=True)
@@ -96,9 +97,10 @@ class Filling(Step):
     def _wanted(self) -> int:
         return sum(len(each.columns) for each in self.several)
 
-    def _there(self) -> int:
+    def _there(self, several: Sequence[Staged] | None = None) -> int:
+        """How many columns are there under the names that they have meanwhile."""
         found = 0
-        for each in self.several:
+        for each in self.several if several is None else several:
             row = self._connection.execute(_THERE, [each.table, [column.name for column in each.columns]]).fetchone()
             found += row[0] if row else 0
         return found

@@ -69,7 +69,7 @@ class Filling(Step):
             if self._there([each]) < len(each.columns):
                 self._patiently(staged.adding(each))
             _Table(self, each).fill()
-            staged.indexes(self._connection, each)
+            self._indexed(each)
         self._note(end=True)
         return {"restored": self._facts.get("rows", {})}
 
@@ -79,6 +79,9 @@ class Filling(Step):
         for each in self.several:
             self._patiently(staged.dropping(each))
         return {"restored": {}}
+
+    def _indexed(self, each: Staged) -> None:
+        staged.indexes(self._connection, each)
 
     # --- parts --------------------------------------------------------------------------------------------------------
 

@@ -144,11 +144,9 @@ def indexes(connection: Connection, staged: Staged) -> None:
     for column in staged.columns:
         key = ", ".join(map(quoted, staged.key))
         what = f"CREATE INDEX CONCURRENTLY {quoted(column.name)} ON {staged.table} ({key}) WHERE {quoted(column.name)} IS NULL"
-        connection.execute(f"DROP INDEX IF EXISTS {staged.index(column)}".encode())
-        try:
+        with suppress(errors.LockNotAvailable, errors.DeadlockDetected):  # half an index goes with the last transaction, too
+            connection.execute(f"DROP INDEX CONCURRENTLY IF EXISTS {staged.index(column)}".encode())
             connection.execute(what.encode())
-        except (errors.LockNotAvailable, errors.DeadlockDetected):
-            connection.execute(f"DROP INDEX IF EXISTS {staged.index(column)}".encode())
     names = ", ".join(quoted(column.name) for column in staged.columns)
     connection.execute(f"ANALYZE {staged.table} ({names})".encode())
     if _some_are_null(connection, staged):

@@ -93,7 +93,7 @@ def test_every_kind_of_column_is_back_and_nothing_is_left_beside_it(big: Site, w
     [
         ("before", "naap_ops.rollback.filling:_Table.fill"),
         ("after", "naap_ops.rollback.filling:_Table._filled"),
-        ("after", "naap_ops.reverse.images.staged:indexes"),
+        ("after", "naap_ops.rollback.filling:Filling._indexed"),
         ("before", "naap_ops.rollback.unit:Unit._brought"),
     ],
 )
@@ -114,7 +114,7 @@ def test_killed_between_two_batches_it_goes_on_or_leaves_no_trace(big: Site, whe
 def test_what_is_written_while_it_is_filled(big: Site) -> None:
     """As with a column that is filled in one transaction: by key, and what is new gets the placeholder or the default."""
     deploy(big)
-    dying(big, "after", "naap_ops.reverse.images.staged:indexes")
+    dying(big, "after", "naap_ops.rollback.filling:Filling._indexed")
     assert big.run("drift", "--json").json["schemas"][0]["state"] == "none"
     assert big.run("status").code == 0
     big.sql(

@@ -66,9 +66,12 @@ class Filling(Step):
             self._note(end=False, at={}, rows={})
         self._run.session(self.unit.schema)
         for each in self.several:
-            if self._there([each]) < len(each.columns):
+            begun = self._there([each]) == len(each.columns)
+            if not begun:
                 self._patiently(staged.adding(each))
             _Table(self, each).fill()
+            if begun:  # nobody has noted what the batches did that came last
+                self._counted(each)
             self._indexed(each)
         self._note(end=True)
         return {"restored": self._facts.get("rows", {})}
@@ -82,6 +85,10 @@ class Filling(Step):
 
     def _indexed(self, each: Staged) -> None:
         staged.indexes(self._connection, each)
+
+    def _counted(self, each: Staged) -> None:
+        row = self._connection.execute(staged.counting(each).encode()).fetchone()
+        self._note(rows={**self._facts.get("rows", {}), each.label: row[0] if row else 0})
 
     # --- parts --------------------------------------------------------------------------------------------------------
 

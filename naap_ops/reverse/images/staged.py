@@ -111,6 +111,12 @@ def filling(staged: Staged, first: int, last: int) -> str:
     )
 
 
+def counting(staged: Staged) -> str:
+    """How many rows have got a value."""
+    some = " OR ".join(f"{quoted(column.name)} IS NOT NULL" for column in staged.columns)
+    return f"SELECT count(*) FROM {staged.table} WHERE {some}"
+
+
 def dropping(staged: Staged) -> str:
     """Away with them, whether they are there or not. Indexes go with their columns."""
     parts = ", ".join(f"DROP COLUMN IF EXISTS {quoted(column.name)}" for column in staged.columns)

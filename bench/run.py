@@ -37,6 +37,7 @@ ROWS = (
     "rollback_corpus",
     "images_corpus",
     "salvage",
+    "images",
 )
 
 

@@ -121,11 +121,16 @@ class CaptureSettings(_Section):
 
 
 class RollbackSettings(_Section):
-    """How a reverse runs: how long it waits for a lock, and how often. ``hold``: keep an applied row by default."""
+    """How a reverse runs: how long it waits for a lock, and how often. ``hold``: keep an applied row by default.
+
+    ``batches_from``: with how many rows a table is large, so that values of a column come back in batches, by ``jobs``
+    sessions."""
 
     lock_timeout: Annotated[Duration, Field(gt=timedelta())] = timedelta(seconds=2)
     attempts: Annotated[int, BeforeValidator(_number), Field(ge=1)] = 20
     hold: bool = False
+    batches_from: Count = 100_000
+    jobs: Jobs = 2
 
 
 class ResetSettings(_Section):

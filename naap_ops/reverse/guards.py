@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,11 +20,11 @@ class Guard:
     reason: str
 
 
-def guards(before: Catalog, after: Catalog, sql: Sql) -> list[Guard]:
-    """Conditions on the state in which the reverse starts."""
+def guards(before: Catalog, after: Catalog, sql: Sql, besides: Collection[str] = ()) -> list[Guard]:
+    """Conditions on the state in which the reverse starts. ``besides``: names of columns that may be there, too."""
     found = list(changes(before, after))
     tables = dict.fromkeys(_touched(found, after))
-    return [*_tables(after, tables, sql), *_gone(found, after, sql), *_enums(found, sql)]
+    return [*_tables(after, tables, sql, besides), *_gone(found, after, sql), *_enums(found, sql)]
 
 
 def _touched(found: list[Any], after: Catalog) -> Iterator[int]:
@@ -35,7 +35,8 @@ def _touched(found: list[Any], after: Catalog) -> Iterator[int]:
             yield key
 
 
-def _tables(after: Catalog, keys: dict[int, None], sql: Sql) -> Iterator[Guard]:
+def _tables(after: Catalog, keys: dict[int, None], sql: Sql, besides: Collection[str]) -> Iterator[Guard]:
+    passed_over = f" AND attname <> ALL (ARRAY[{', '.join(map(literal, besides))}])" if besides else ""
     columns: dict[int, list[Any]] = {key: [] for key in keys}
     for row in after.rows["column"].values():
         if row.table_key in columns:
@@ -49,7 +50,7 @@ def _tables(after: Catalog, keys: dict[int, None], sql: Sql) -> Iterator[Guard]:
             f"{literal(digest)} FROM (SELECT attname || ' ' || format_type(atttypid, atttypmod) "
             "|| CASE WHEN attnotnull THEN ' not null' ELSE '' END "
             f"FROM pg_catalog.pg_attribute WHERE attrelid = to_regclass({literal(table)}) "
-            "AND attnum > 0 AND NOT attisdropped) t (shape)"
+            f"AND attnum > 0 AND NOT attisdropped{passed_over}) t (shape)"
         )
         if rows:
             yield Guard(condition, f"table {table} has other columns, or is not there")

@@ -166,6 +166,7 @@ def make(
         )
     unfit: list[str] = []
     for tried, strict in _plans(planned, done, before, shadow.images, sql, force=force):
+        found = guards(before, done.after, sql, [column.name for each in tried.staged for column in each.columns])
         proof = shadow.prove(script, done, before, tried, document.write(tried, found, facts), strict=strict)
         if proof.proved:
             break
@@ -203,15 +204,17 @@ def _hopeless(loss: Loss, best: Loss) -> Loss:
 def _plans(
     planned: Plan, done: Replay, before: Catalog, images: Sequence[Image], sql: Sql, *, force: bool
 ) -> Iterator[tuple[Plan, bool]]:
-    """With what the images hold, each row at its place; the same at the very end; without. Strictly at first: what works on all
-    rows goes before what stops on some."""
-    filled = [
-        composed(planned, done.steps, before, done.after, images, sql, late=late, force=force)
-        for late in ((False, True) if images else ())
-    ]
-    best = [plan for plan in filled if plan is not None]
+    """With what the images hold: columns filled beforehand, each row at its place; all of it in one transaction; rows at its
+    very end; without. Strictly at first: what works on all rows goes before what stops on some."""
+    best: list[Plan] = []
+    for staged, late in ((True, False), (False, False), (False, True)) if images else ():
+        chosen = [replace(image, staged=image.staged and staged) for image in images]
+        filled = composed(planned, done.steps, before, done.after, chosen, sql, late=late, force=force)
+        if filled is not None and bool(filled.staged) == staged:
+            best.append(filled)
+            yield filled, True
     if best:
-        yield from ((plan, True) for plan in (*best, planned))
+        yield planned, True
         yield best[0], False
     yield planned, False
 

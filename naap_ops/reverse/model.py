@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from naap_ops.postgres.catalog.difference import Change, changes
 from naap_ops.postgres.catalog.model import Catalog
 from naap_ops.reverse.script import Script, Statement
+
+if TYPE_CHECKING:
+    from naap_ops.reverse.images.staged import Staged
 
 LossKind = Literal["rows", "values", "state", "privileges", "residue"]
 
@@ -156,12 +159,15 @@ class Refusal:
 
 @dataclass(frozen=True)
 class Plan:
-    """The reverse of a migration: ``reversals`` in the order in which they run, the last forward statement's first."""
+    """The reverse of a migration: ``reversals`` in the order in which they run, the last forward statement's first.
+
+    ``staged``: columns that have to be there, and filled, before it runs."""
 
     script: Script
     schema: str
     reversals: tuple[Reversal, ...]
     refusals: tuple[Refusal, ...] = ()
+    staged: tuple[Staged, ...] = ()
 
     @property
     def losses(self) -> list[tuple[Statement, Loss]]:

@@ -23,7 +23,7 @@ from naap_ops.reverse import rows
 from naap_ops.reverse.document import Segment, segments
 from naap_ops.reverse.explained import explain
 from naap_ops.reverse.fired import fired
-from naap_ops.reverse.images import taking
+from naap_ops.reverse.images import staged, taking
 from naap_ops.reverse.images.model import Image
 from naap_ops.reverse.model import Plan
 from naap_ops.reverse.replay import Replay, replay
@@ -287,6 +287,10 @@ class _Attempt:
 
     def _down(self) -> Failure | None:
         """Run every segment; the last transaction is left open, so that a wrong result can be taken back."""
+        try:
+            staged.stage(self.connection, self.plan.staged)
+        except psycopg.Error as error:
+            return Failure("", str(error.diag.message_primary or error), ("", ""))
         for at, part in enumerate(self.parts):
             try:
                 if part.transactional:
@@ -339,6 +343,7 @@ class _Attempt:
 
     def _failed(self, *failures: str) -> Proof:
         self._rollback()
+        staged.unstage(self.connection, self.plan.staged)
         if len([part for part in self.parts if part.transactional]) != len(self.parts):
             raise ShadowSpoiled(reason=failures[0], failures=failures)
         return Proof(failures=tuple(failures), tables=self._tables(), empty=self._empty(), conditions=tuple(self.conditions))

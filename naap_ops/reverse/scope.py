@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from naap_ops.postgres.catalog.model import Catalog
 from naap_ops.postgres.catalog.snapshot import KINDS
+from naap_ops.reverse.images.staged import PREFIX
 
 BOOKS: Final = "_prisma_migrations"
 DATABASE_WIDE: Final = ("extension", "publication", "event_trigger", "default_privileges", "other")
@@ -50,7 +51,8 @@ def _in_schemas(catalog: Catalog) -> Iterator[tuple[str, Any]]:
 
 
 def within(catalog: Catalog, wanted: Collection[str] | None, others: Collection[str] = ()) -> Catalog:
-    """Without Prisma's books, and without what lies in schemas that are not ``wanted`` (None: all are).
+    """Without Prisma's books, without columns that a rollback is just filling, and without what lies in schemas that are not
+    ``wanted`` (None: all are).
 
     ``others``: the schemas that are known not to be wanted; what is named by its full name only is told by that.
     """
@@ -66,6 +68,8 @@ def within(catalog: Catalog, wanted: Collection[str] | None, others: Collection[
         if KINDS[kind].identity[0] != "schema":
             return True
         if (row.name if kind == "table" else getattr(row, "table", None)) == BOOKS:
+            return False
+        if kind in ("column", "index") and row.name.startswith(PREFIX):
             return False
         return wanted is None or row.schema in wanted
 

@@ -27,7 +27,9 @@ from naap_ops.procedure.step import Step
 from naap_ops.restore.failures import server_errors
 from naap_ops.restore.locking import procedure_lock
 from naap_ops.reverse.images.model import Keep, images_of
+from naap_ops.reverse.images.staged import Staged
 from naap_ops.rollback import audit
+from naap_ops.rollback.filling import Filling
 from naap_ops.rollback.plan import THEIRS, Asked, Plan, look
 from naap_ops.rollback.rehydrating import Rehydrating
 from naap_ops.rollback.running import Patience
@@ -50,7 +52,7 @@ class Request:
     """What is done, as the journal keeps it. ``schemas``: by schema the migrations undone there, newest first. ``downs``: their
     reverses; ``halves``: by schema, for those that had failed half-way there, ``text`` and ``upto`` of :class:`Half`.
     ``filled``: likewise the reverses that bring rows back; ``told``: their conflicts are listed;
-    ``fetched``: the keeps that first come out of backup ``source``."""
+    ``fetched``: the keeps that first come out of backup ``source``; ``staged``: likewise the columns that are filled first."""
 
     database: str
     migrations: list[str]
@@ -67,6 +69,7 @@ class Request:
     told: bool = True
     source: str | None = None
     fetched: dict[str, dict[str, list[dict[str, Any]]]] = field(default_factory=dict)
+    staged: dict[str, dict[str, list[dict[str, Any]]]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -204,6 +207,10 @@ def _request(app: App, plan: Plan, asked: Asked, address: str) -> Request:
             schema: {name: [image.keep.as_dict() for image in each.images] for name, each in of.items() if each.from_backup}
             for schema, of in plan.way.filled.items()
         },
+        {
+            schema: {name: [one.as_dict() for one in each.staged] for name, each in of.items() if each.staged}
+            for schema, of in plan.way.filled.items()
+        },
     )
 
 
@@ -237,8 +244,22 @@ def _units(ground: Ground, request: Request) -> dict[str, list[Unit]]:
 
 
 def _steps(app: App, ground: Ground, database: str | None, request: Request) -> list[Step]:
-    units = [unit for each in _units(ground, request).values() for unit in each]
+    units = [step for each in _reversing(app, ground, request).values() for step in each]
     return [*_fetching(app, ground, database, request), *units, _settling(ground, request)]
+
+
+def _reversing(app: App, ground: Ground, request: Request) -> dict[str, list[Step]]:
+    """By schema the units, each after what has to be filled before it."""
+    jobs = app.loaded.settings.rollback.jobs
+    return {
+        schema: [step for unit in units for step in (*_filling(unit, request, jobs), unit)]
+        for schema, units in _units(ground, request).items()
+    }
+
+
+def _filling(unit: Unit, request: Request, jobs: int) -> list[Filling]:
+    several = request.staged.get(unit.schema, {}).get(unit.migration, ())
+    return [Filling(unit, tuple(map(Staged.of, several)), jobs)] if several else []
 
 
 def _fetching(app: App, ground: Ground, database: str | None, request: Request) -> list[Rehydrating]:
@@ -269,10 +290,10 @@ def _carried_out(app: App, connection: Connection, database: str | None, journal
     trouble = audit.prepare(connection)
     failed: dict[str, OpsError] = {}
     perform(journal, _fetching(app, ground, database, request), app.events, end=False)
-    for schema, units in _units(ground, request).items():
+    for schema, steps in _reversing(app, ground, request).items():
         try:
             with server_errors(ground.info, "rolling back"):
-                perform(journal, units, app.events, end=False)
+                perform(journal, steps, app.events, end=False)
         except OpsError as error:
             if len(request.schemas) == 1 or connection.broken:
                 raise
@@ -294,7 +315,12 @@ def _carried_out(app: App, connection: Connection, database: str | None, journal
 def _outcome(app: App, journal: Journal, request: Request, tenants: Mapping[str, str], notes: Sequence[str]) -> Outcome:
     undone = journal.outcome == ABORTED
     entries = [journal.facts(f"archive {name}").get("entry") for name in request.migrations]
-    facts = [journal.facts(f"{name} in {schema}") for schema, names in request.schemas.items() for name in names]
+    facts = [
+        journal.facts(f"{before}{name} in {schema}")
+        for schema, names in request.schemas.items()
+        for name in names
+        for before in ("", "columns of ")
+    ]
     began = clock.parse(journal.events[0]["at"])
     outcome = Outcome(
         migration=request.migrations[-1],

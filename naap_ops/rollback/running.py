@@ -115,7 +115,7 @@ class Run:
         Raises Blocked, naming who held the lock; Refused when a statement fails, which then has changed nothing but what
         parts outside of transactions have done; PrivilegeMissing; ServerUnreachable.
         """
-        self._session(schema)
+        self.session(schema)
         lead = list(parts)
         last = lead.pop() if lead and lead[-1].transactional else None
         for at, part in enumerate(lead):
@@ -125,7 +125,8 @@ class Run:
                 self._outside(str(at), part)
         self._transaction("end", last, finish)
 
-    def _session(self, schema: str) -> None:
+    def session(self, schema: str) -> None:
+        """Settings under which its statements run."""
         self.connection.execute(sql.SQL("set search_path to {}").format(sql.Identifier(schema)))
         self.connection.execute(f"set lock_timeout = '{self.patience.lock_timeout * 1000:.0f}ms'".encode())
         with suppress(server.UndefinedObject, server.InvalidParameterValue):  # since 14, and not on every system
@@ -148,7 +149,7 @@ class Run:
                 _keep_number(self.connection, self.info)
                 self.journal.fact(self.step, **{f"{self.kind}.{key}": row[0]})
 
-        self._patiently(attempt)
+        self.patiently(attempt)
 
     def _settled(self, key: str) -> bool:
         return self._committed(self.journal.facts(self.step).get(f"{self.kind}.{key}"))
@@ -188,12 +189,14 @@ class Run:
                         _tidied(self.connection, statement)
                     raise
 
-            self._patiently(attempt)
+            self.patiently(attempt)
             self.journal.fact(self.step, **{place: "done"})
 
     # --- patience -----------------------------------------------------------------------------------------------------
 
-    def _patiently(self, attempt: Callable[[], None]) -> None:
+    def patiently(self, attempt: Callable[[], object]) -> None:
+        """Until the locks that it needs were to be had, as often as the settings say. Raises Blocked, and what :meth:`through`
+        raises."""
         for number in range(1, self.patience.attempts + 1):
             with BlockerWatch(self.info, self.connection.info.backend_pid, interval=0.3) as watch:
                 try:

@@ -7,11 +7,10 @@ import sys
 from collections.abc import Iterator
 
 import pytest
-from psycopg import sql
 
 from naap_ops.postgres.scratch import ScratchServer
-from naap_ops.postgres.session import connect
 from tests.desk import Run
+from tests.dying import AT, shadows_gone
 from tests.faults.test_rollback_killed import SUICIDE, gone_on
 from tests.integration.prisma.conftest import INIT, PROFILE, WALLET, Site, site
 from tests.integration.prisma.test_deploy import deploy
@@ -19,39 +18,13 @@ from tests.integration.prisma.test_images import DESTROYS, LOSSY, SHOP, contents
 
 __all__ = ["shop", "site"]
 
-# Dies when the function of that name is called, or has returned.
-AT = """
-import importlib, os, signal, sys
-
-when, place = sys.argv[1:3]
-module, _, path = place.partition(":")
-*owners, name = path.split(".")
-owner = importlib.import_module(module)
-for each in owners:
-    owner = getattr(owner, each)
-function = getattr(owner, name)
-
-def dying(*words, **named):
-    if when == "after":
-        function(*words, **named)
-    os.kill(os.getpid(), signal.SIGKILL)
-
-setattr(owner, name, dying)
-from naap_ops import cli
-cli.main(["naap-ops", *sys.argv[3:]])
-"""
 BACK = ("rollback", "--migration", "latest", "--strategy", "reverse", "--yes")
 
 
 @pytest.fixture(autouse=True)
 def _no_shadow_stays(any_server: ScratchServer) -> Iterator[None]:
-    """A process that is killed leaves its shadow behind until somebody sweeps."""
-    query = "select datname from pg_database where datname like 'naap_shadow%'"
-    with connect(any_server.info) as admin:
-        before = admin.execute(query).fetchall()
+    with shadows_gone(any_server):
         yield
-        for (name,) in set(admin.execute(query).fetchall()) - set(before):
-            admin.execute(sql.SQL("drop database {} with (force)").format(sql.Identifier(name)))
 
 
 def dying(site: Site, when: str, place: str, *words: str) -> Run:

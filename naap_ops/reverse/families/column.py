@@ -106,12 +106,13 @@ def _dropped(step: Step, sql: Sql, column: Any) -> Iterator[Piece]:
                 lock="ROW EXCLUSIVE",
                 relation=table,
             )
-        yield _set_not_null(sql, column)
+        yield set_not_null(sql, column)
     yield from settings(sql, column, None)
     yield from belongings_of(step, sql, column, None)
 
 
-def _set_not_null(sql: Sql, column: Any) -> Piece:
+def set_not_null(sql: Sql, column: Any) -> Piece:
+    """As it was, under its name."""
     name = column.not_null_name
     plain = name is None or name == default_not_null_name(column.table, column.name)
     named = None if plain and column.not_null_valid and not column.not_null_no_inherit else name
@@ -175,14 +176,14 @@ def _altered(step: Step, sql: Sql, change: Change) -> Iterator[Piece]:
 def _nullability(sql: Sql, was: Any, now: Any) -> Iterator[Piece]:
     table = sql.table(was)
     if was.not_null and not now.not_null:
-        yield _set_not_null(sql, was)
+        yield set_not_null(sql, was)
     elif now.not_null and not was.not_null:
         yield Piece(Rank.AFTER_TYPE, was.number, sql("column/drop_not_null", column=was), relation=table)
     elif was.not_null and not was.not_null_valid and now.not_null_valid:
         # there is no un-validate
         text = sql("constraint/drop", constraint=now._replace(name=now.not_null_name))
         yield Piece(Rank.DROP_CONSTRAINT, was.number, text, relation=table)
-        yield _set_not_null(sql, was)
+        yield set_not_null(sql, was)
     elif was.not_null and was.not_null_no_inherit != now.not_null_no_inherit:
         yield Piece(Rank.ALTER_COLUMN, was.number, sql("column/not_null_inherit", column=was), relation=table)
     if was.not_null_name and now.not_null_name and was.not_null_name != now.not_null_name:
@@ -239,7 +240,7 @@ def _inherited(step: Step, sql: Sql, was: Any, now: Any) -> Iterator[Piece]:
         drop = Piece(_AFTER_PARENT, was.number, sql("column/drop_default", column=was), relation=table)
         yield _set_default(sql, was) if was.default is not None else drop
     if was.not_null and not have.not_null:
-        yield _set_not_null(sql, was)
+        yield set_not_null(sql, was)
     elif have.not_null and not was.not_null:
         yield Piece(_AFTER_PARENT, was.number, sql("column/drop_not_null", column=was), relation=table)
     for piece in settings(sql, was, have):

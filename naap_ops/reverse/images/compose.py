@@ -16,10 +16,11 @@ from typing import Any, Final
 from naap_ops.postgres.catalog.model import Catalog
 from naap_ops.reverse import fill
 from naap_ops.reverse.families import trigger
-from naap_ops.reverse.images import referring, statements
+from naap_ops.reverse.images import referring, staging, statements
 from naap_ops.reverse.images.beginning import Begin, beginnings
 from naap_ops.reverse.images.keeps import Touch, key_of, touches
 from naap_ops.reverse.images.model import Image, Name
+from naap_ops.reverse.images.staged import Staged
 from naap_ops.reverse.images.statements import Place
 from naap_ops.reverse.model import Check, Loss, Piece, Plan, Reversal, Step
 from naap_ops.reverse.ranks import Rank
@@ -29,6 +30,7 @@ from naap_ops.reverse.render import Sql, quoted
 _FIRST: Final = 0
 _LAST: Final = 10_000
 _BEFORE_PLACEHOLDERS: Final = -100_000
+_AFTER_PLACEHOLDERS: Final = 100_000
 _ROW: Final = "ROW EXCLUSIVE"
 _TABLE: Final = "SHARE ROW EXCLUSIVE"
 
@@ -74,6 +76,9 @@ class _Work:
     rows: dict[int, list[Place]] = field(default_factory=dict)
     placeholders: dict[tuple[int, int], str] = field(default_factory=dict)
     checks: dict[int, dict[str, str]] = field(default_factory=dict)
+    staged: dict[str, Staged] = field(default_factory=dict)
+    named: dict[tuple[int, str, int], Any] = field(default_factory=dict)
+    """By statement, table and number the columns that only get their names, and by which name they are there."""
     placing_rows: bool = False
 
     # --- one table ----------------------------------------------------------------------------------------------------
@@ -107,7 +112,11 @@ class _Work:
 
     def _columns(self, index: int, step: Step, place: Place, gone: frozenset[int]) -> None:
         """Dropped columns are filled before their placeholders, which are for rows written since."""
-        texts = place.fills(gone) if place.joinable else []
+        if not place.joinable:
+            return
+        beforehand = self._beforehand(index, place, gone)
+        texts = [text for column in beforehand for text in staging.completing(place, column)]
+        texts += place.fills(gone - {column.key for column in beforehand})
         if not texts:
             return
         self._add(index, step, place, texts)
@@ -116,6 +125,21 @@ class _Work:
                 self.placeholders[index, row.number] = f"{self.sql.name(place.table)} {quoted(row.name)}"
                 if fill.placeholder(step, row) is None:
                     self.checks.setdefault(index, {})[self.sql("column/any_row", column=row)] = place.not_in_image()
+
+    def _beforehand(self, index: int, place: Place, gone: frozenset[int]) -> list[Any]:
+        """Those of them that are filled before all this, and here only get their names."""
+        staged = staging.staged(place, gone, self.last) if place.image.staged else None
+        if staged is None:
+            return []
+        known = self.staged.get(staged.image)
+        self.staged[staged.image] = staged if known is None else known.joined(staged)
+        columns = staging.fit(place, gone)
+        relation = self.sql.name(place.table)
+        for column, each in zip(columns, staged.columns, strict=True):
+            self.named[index, relation, column.number] = column, each.name
+            text = f"DROP INDEX IF EXISTS {staged.index(each)}"
+            self.extra.setdefault(index, []).append(Piece(Rank.FILL_COLUMN, _AFTER_PLACEHOLDERS, text, relation=relation))
+        return columns
 
     def _merge(self, image: Image, key: int, begins: Begin, again: frozenset[int], columns: dict[str, Any]) -> None:
         """Rows and values of a table that is still there; and once more those of columns that were touched, then dropped."""
@@ -233,11 +257,16 @@ class _Work:
         opening = [(text, "", "") for text in (*statements.OPENING, *known)] + self.opening
         pieces = [Piece(_FIRST, at, text, lock=lock, relation=on) for at, (text, on, lock) in enumerate(opening)]
         reversals[0] = replace(reversals[0], pieces=(*pieces, *reversals[0].pieces))
-        return replace(self.plan, reversals=tuple(reversals))
+        return replace(self.plan, reversals=tuple(reversals), staged=tuple(self.staged.values()))
 
     def _reversal(self, reversal: Reversal) -> Reversal:
         index, step = reversal.statement.index, self.steps[reversal.statement.index]
-        pieces = [self._only_nulls(index, one) for piece in reversal.pieces for one in self._quietly(step, piece)]
+        pieces = [
+            self._only_nulls(index, one)
+            for piece in reversal.pieces
+            for each in self._by_name(index, piece)
+            for one in self._quietly(step, each)
+        ]
         changed = self.checks.get(index, {})
         return replace(
             reversal,
@@ -256,6 +285,14 @@ class _Work:
             yield from (replace(piece, order=piece.order + 1, sql=sql, lock=_TABLE) for sql in on)
         else:
             yield piece
+
+    def _by_name(self, index: int, piece: Piece) -> Iterator[Piece]:
+        """A column that is there already gets its name instead of being added."""
+        known = self.named.get((index, piece.relation, piece.order)) if piece.rank == Rank.CREATE_COLUMN else None
+        if known is None:
+            yield piece
+        else:
+            yield from staging.naming(self.sql, *known)
 
     def _only_nulls(self, index: int, piece: Piece) -> Piece:
         """A placeholder is for rows that have no value yet."""

@@ -89,13 +89,16 @@ class Cannot:
 
 @dataclass(frozen=True)
 class Image:
-    """A keep that was, or is to be, taken. ``table``: its name in schema ``naap_ops``; ``rows`` and ``bytes``: None before."""
+    """A keep that was, or is to be, taken. ``table``: its name in schema ``naap_ops``; ``rows`` and ``bytes``: None before.
+
+    ``staged``: columns are to be filled out of it before the reverse's own transaction, where that can be."""
 
     keep: Keep
     table: str
     source: str = "capture"
     rows: int | None = None
     bytes: int | None = None
+    staged: bool = False
 
     @property
     def name(self) -> str:

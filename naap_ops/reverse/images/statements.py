@@ -155,7 +155,7 @@ class Place:
         on = " AND ".join(f"w.k{at} = i.k{at}" for at, _ in enumerate(self.image.keep.key, 1))
         return f"{self.image.name} i JOIN {noted(self.image)} w ON {on}"
 
-    def _counted(self, statement: str, *, whole: bool = True, only: str = "true") -> str:
+    def counted(self, statement: str, *, whole: bool = True, only: str = "true") -> str:
         counted = f"SELECT {label(self.image)}, count(*) FILTER (WHERE counted), {str(whole).lower()} FROM done"
         return f"WITH done AS ({statement} RETURNING {only} AS counted) INSERT INTO {RESTORED} {counted}"
 
@@ -171,7 +171,7 @@ class Place:
             return None
         was, only = (" AND i.was", "i.stays") if self.image.keep.compared else ("", "true")  # others were just inserted
         text = f"UPDATE {self.sql.name(self.table)} t SET {', '.join(sets)} FROM {self.image.name} i WHERE {self.join}{was}"
-        return self._counted(text, whole=False, only=only)
+        return self.counted(text, whole=False, only=only)
 
     def fills(self, keys: frozenset[int]) -> list[str]:
         """The same with what has to be before and after it: columns that make their values themselves take some, too, and go on
@@ -199,7 +199,7 @@ class Place:
 
     def inserted_counted(self, *, everything: bool) -> str:
         """The same, counted."""
-        return self._counted(self.inserted(everything=everything))
+        return self.counted(self.inserted(everything=everything))
 
     def updated(self) -> str | None:
         """Values that the migration replaced, where they may be put back."""
@@ -217,11 +217,11 @@ class Place:
         )
         some = " OR ".join(f"w.c{at}" for at, _, _ in columns)
         text = f"UPDATE {self.sql.name(self.table)} t SET {sets} FROM {self._noted} WHERE {self.join} AND ({some})"
-        return self._counted(text, whole=False)
+        return self.counted(text, whole=False)
 
     def taken(self) -> str:
         """Rows that the migration put there, and nobody has changed since, go."""
-        return self._counted(f"DELETE FROM {self.sql.name(self.table)} t USING {self._noted} WHERE {self.join} AND w.take")
+        return self.counted(f"DELETE FROM {self.sql.name(self.table)} t USING {self._noted} WHERE {self.join} AND w.take")
 
     def carried_on(self, keys: frozenset[int] | None = None) -> Iterator[str]:
         """Sequences of the table, or of these columns, go on after the greatest value that has come back, where they stand

@@ -167,7 +167,16 @@ def make(
     if not prove:
         text, differing = document.write(planned, found, facts), explain(planned, done.steps, before)
         return Reverse(
-            script, "unproved", text, "it was not tried", planned, None, time.monotonic() - began, differing, kept, cannot,
+            script,
+            "unproved",
+            text,
+            "it was not tried",
+            planned,
+            None,
+            time.monotonic() - began,
+            differing,
+            kept,
+            cannot,
             parks=parked,
         )
     unfit: list[str] = []

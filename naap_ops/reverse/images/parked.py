@@ -83,12 +83,14 @@ def found(connection: Connection) -> tuple[Parked, ...]:
         rows = connection.execute(_FOUND.encode()).fetchall()
     except errors.InsufficientPrivilege:
         return ()
-    return tuple(_parked(*row) for row in rows)
+    return tuple(map(_parked, rows))
 
 
-def _parked(table: str, migration: str, schema: str, keep: str, *facts: Any) -> Parked:
+def _parked(row: Sequence[Any]) -> Parked:
+    table, migration, schema, keep, rows, bytes, taken_at, expires_at, expired = row
     raw = json.loads(keep)
-    return Parked(table, migration, schema, Park.of(raw), *facts, sequences=raw.get("sequences", {}))
+    sequences = raw.get("sequences", {})
+    return Parked(table, migration, schema, Park.of(raw), rows, bytes, taken_at, expires_at, expired, sequences)
 
 
 def of(every: Iterable[Parked], migration: str, schema: str) -> tuple[Parked, ...]:
@@ -96,22 +98,22 @@ def of(every: Iterable[Parked], migration: str, schema: str) -> tuple[Parked, ..
     return tuple(each for each in every if (each.migration, each.schema) == (migration, schema))
 
 
-def register(
-    connection: Connection,
-    table: str,
-    park: Park,
-    sequences: Mapping[str, int],
-    *,
-    migration: str,
-    schema: str,
-    attempt: str,
-    rows: int,
-    bytes: int,
-    lasting: timedelta,
-) -> None:
+@dataclass(frozen=True)
+class Entry:
+    """What is entered of one table. ``attempt``: the id of the migration's row in Prisma's books."""
+
+    table: str
+    migration: str
+    schema: str
+    attempt: str
+    park: Park
+    sequences: Mapping[str, int]
+
+
+def register(connection: Connection, entry: Entry, *, rows: int, bytes: int, lasting: timedelta) -> None:
     """Enter what was parked, in the transaction that is open."""
-    keep = json.dumps({**park.as_dict(), "sequences": dict(sequences)})
-    enter(connection, [table, migration, schema, attempt, PARKED, keep, rows, bytes, lasting])
+    keep = json.dumps({**entry.park.as_dict(), "sequences": dict(entry.sequences)})
+    enter(connection, [entry.table, entry.migration, entry.schema, entry.attempt, PARKED, keep, rows, bytes, lasting])
 
 
 def left(connection: Connection, parked: Parked) -> int:

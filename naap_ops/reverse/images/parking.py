@@ -7,8 +7,8 @@ which nothing was written since the migration gave them their value are left out
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final
@@ -16,13 +16,11 @@ from typing import TYPE_CHECKING, Final
 import psycopg
 from psycopg import sql
 
-from naap_ops.restore.outcome import size_text
 from naap_ops.reverse.images import parked
 from naap_ops.reverse.images.model import SCHEMA
 from naap_ops.reverse.images.parks import NULL, Park, ParkedColumn
 from naap_ops.reverse.images.taking import TEXT, differ, relation
 from naap_ops.reverse.render import literal, quoted
-from naap_ops.wording import count_of
 
 if TYPE_CHECKING:
     from naap_ops.postgres.session import Connection
@@ -38,7 +36,7 @@ _GRANTEES: Final = """
 select distinct case a.grantee when 0 then 'public' else a.grantee::regrole::text end
 from pg_catalog.pg_class c, pg_catalog.aclexplode(c.relacl) a where c.oid = {}::regclass and a.grantee <> c.relowner
 """
-_SEQUENCES: Final = """
+SEQUENCES: Final = """
 select a.attname, s.oid::regclass::text from pg_catalog.pg_depend d
   join pg_catalog.pg_class s on s.oid = d.objid and s.relkind = 'S'
   join pg_catalog.pg_attribute a on a.attrelid = d.refobjid and a.attnum = d.refobjsubid
@@ -67,12 +65,6 @@ class Expected:
     park: Park
     rows: int
     bytes: int
-
-    def __str__(self) -> str:
-        park = self.park
-        what = "" if park.whole else f"values of {', '.join(column.name for column in park.columns)} in "
-        rows = f"about {what}{count_of(self.rows, 'row')}"
-        return f"{rows} of {'.'.join(park.relation)}, {size_text(self.bytes)}, for rolling forward again"
 
 
 # --- before ---------------------------------------------------------------------------------------------------------
@@ -149,7 +141,13 @@ def park(
     """
     if not parks:
         return {}
-    connection.execute(b"set local row_security = off")
+    with settings(connection):
+        return _park(connection, parks, migration, schema, attempt, lasting)
+
+
+def _park(
+    connection: Connection, parks: Sequence[Park], migration: str, schema: str, attempt: str, lasting: timedelta
+) -> dict[str, int]:
     tables = ", ".join(relation(each.relation) for each in parks)
     connection.execute(f"lock table {tables} in share row exclusive mode".encode())
     done: dict[str, int] = {}
@@ -165,10 +163,21 @@ def park(
         _private(connection, name)
         size = connection.execute(f"select pg_catalog.pg_total_relation_size({literal(name)}::regclass)".encode()).fetchone()
         assert size is not None
-        facts = {"migration": migration, "schema": schema, "attempt": attempt, "lasting": lasting}
-        parked.register(connection, table, each, _sequences(connection, each), **facts, rows=rows, bytes=size[0])
+        entry = parked.Entry(table, migration, schema, attempt, each, _sequences(connection, each))
+        parked.register(connection, entry, rows=rows, bytes=size[0], lasting=lasting)
         done[".".join(each.relation)] = rows
     return done
+
+
+@contextmanager
+def settings(connection: Connection) -> Iterator[None]:
+    """Row-level security must not hide rows: an error instead. What runs afterwards must not find settings changed."""
+    names = "row_security", "search_path"
+    were = [connection.execute("select current_setting(%s)", [name]).fetchone() for name in names]
+    connection.execute(b"set local row_security = off")
+    yield
+    for name, was in zip(names, were, strict=True):
+        connection.execute("select set_config(%s, %s, true)", [name, was[0] if was else ""])
 
 
 def _meant(connection: Connection, park: Park) -> None:
@@ -203,15 +212,15 @@ def _differs(column: ParkedColumn) -> str:
     assert column.given is not None
     value = f"t.{quoted(column.name)}"
     if column.given == NULL:
-        return f"{value} IS NOT NULL" if column.type != "record" else "true"
+        return f"{value} IS DISTINCT FROM NULL"  # IS NOT NULL minds the fields of a composite type
     return differ(stored(column), column.given, column.equal)
 
 
 def _sequences(connection: Connection, park: Park) -> dict[str, int]:
     """How far the sequences of a table have come that goes, those that were used."""
-    found = {}
+    found: dict[str, int] = {}
     columns = {column.name for column in park.columns}
-    for column, name in connection.execute(_SEQUENCES.format(literal(relation(park.relation))).encode()).fetchall():
+    for column, name in connection.execute(SEQUENCES.format(literal(relation(park.relation))).encode()).fetchall():
         if column in columns:
             row = connection.execute(f"select last_value from {name} where is_called".encode()).fetchone()
             found |= {column: int(row[0])} if row else {}

@@ -123,7 +123,7 @@ class CaptureSettings(_Section):
 class ParkSettings(_Section):
     """What a rollback takes away, kept in the database for rolling forward again.
 
-    ``ceiling``: MB, estimated, from which on it is asked for by --park; ``expires``: after which a deploy drops it, and says so.
+    ``ceiling``: MB, estimated, from which on it is asked for by --park; ``expires``: when a deploy drops it, and says so.
     """
 
     enabled: bool = True

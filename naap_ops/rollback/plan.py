@@ -62,8 +62,8 @@ class Asked:
 class Plan:
     """``migrations`` newest first, by schema those that are undone there. ``way``: the one that is taken.
 
-    ``scripts``: checksums of the migrations as they are in the folder. ``undecided``: why somebody has to say first whether what
-    goes is parked.
+    ``scripts``: checksums of the migrations as they are in the folder. ``undecided``: why somebody has to say first
+    whether what goes is parked.
     """
 
     database: str

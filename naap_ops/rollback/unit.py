@@ -60,8 +60,8 @@ class Putting:
 @dataclass
 class Unit(Step):
     """``down``: the ``down.sql`` that was planned. ``schema``: whose tables and books. ``upto``: where the migration had failed
-    half-way, how many of its statements had taken effect. ``told``: conflicts are listed. ``parks``: what is parked of what goes,
-    ``lasting`` so long."""
+    half-way, how many of its statements had taken effect. ``told``: conflicts are listed. ``parks``: what is parked of what
+    goes, ``lasting`` so long."""
 
     ground: Ground
     migration: str

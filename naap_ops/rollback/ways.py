@@ -153,8 +153,8 @@ def by_reverse(
     *,
     park: bool = False,
 ) -> Way:
-    """``undoing`` newest first; ``books`` of the schemas in question; ``backup`` from before all of them; ``park``: what it takes
-    away is parked. Reverses that are not at hand are made and proved now, which takes a while."""
+    """``undoing`` newest first; ``books`` of the schemas in question; ``backup`` from before all of them; ``park``: what it
+    takes away is parked. Reverses that are not at hand are made and proved now, which takes a while."""
     blocked = [f"{each.name}: {each.problem}" for each in undoing if each.problem]
     if blocked:
         return Way(REVERSE, "; ".join(blocked))
@@ -177,8 +177,7 @@ def by_reverse(
                 downs[each.name] = known.text
                 own = document.schema_of(known.text) or each.applied[0]
                 plain = list(each.applied)
-                for schema in each.applied if park and known.parks else ():
-                    parks.setdefault(schema, {})[each.name] = [one.moved(own, schema) for one in known.parks or ()]
+                _add_parks(parks if park else {}, each, known, own)
                 for schema in each.applied:
                     more = sources.filled(app, wanted, each.files, known, own, books[schema], connection, backup, told)
                     if more is not None:
@@ -230,6 +229,11 @@ def by_reverse(
         parks=parks,
         parked=tuple(parked),
     )
+
+
+def _add_parks(parks: dict[str, dict[str, Sequence[Park]]], each: Undoing, known: Known, own: str) -> None:
+    for schema in each.applied if known.parks else ():
+        parks.setdefault(schema, {})[each.name] = [one.moved(own, schema) for one in known.parks or ()]
 
 
 def _bytes_of(backup: Backup, brought: Mapping[str, Mapping[str, Filled]]) -> float:

@@ -22,15 +22,15 @@ if TYPE_CHECKING:
     from naap_ops.postgres.session import Connection
 
 _FOUND: Final = f"""
-select image, migration, schema, keep::text, rows, bytes, taken_at, expires_at, expires_at < clock_timestamp() from {SCHEMA}.images
-where source = '{PARKED}' and pg_catalog.to_regclass(pg_catalog.format('{SCHEMA}.%I', image)) is not null
+select image, migration, schema, keep::text, rows, bytes, taken_at, expires_at, expires_at < clock_timestamp()
+from {SCHEMA}.images where source = '{PARKED}' and pg_catalog.to_regclass(pg_catalog.format('{SCHEMA}.%I', image)) is not null
 order by taken_at, image
 """
 
 
 @dataclass(frozen=True)
 class Parked:
-    """A table of schema ``naap_ops`` that holds what was parked of another. ``sequences``: by column, how far those had come."""
+    """A table of schema ``naap_ops`` that holds what was parked of another. ``sequences``: by column, how far they had come."""
 
     table: str
     migration: str

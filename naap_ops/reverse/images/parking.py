@@ -47,8 +47,8 @@ select greatest(c.reltuples, 0)::float8, c.reltuples < 0, pg_catalog.pg_table_si
 from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace where (n.nspname, c.relname) = (%s, %s)
 """
 _STATISTICS: Final = """
-select s.attname, coalesce(s.null_frac, 0)::float8, coalesce(s.avg_width, 0)::float8, (select coalesce(max(f), 0)::float8 from unnest(
-  s.most_common_vals::text::text[], s.most_common_freqs) v (value, f) where v.value = (g.given)::text)
+select s.attname, coalesce(s.null_frac, 0)::float8, coalesce(s.avg_width, 0)::float8, (select coalesce(max(f), 0)::float8
+  from unnest(s.most_common_vals::text::text[], s.most_common_freqs) v (value, f) where v.value = g.given)
 from pg_catalog.pg_stats s left join unnest(%s::text[], %s::text[]) g (name, given) on g.name = s.attname
 where (s.schemaname, s.tablename) = (%s, %s) and not s.inherited
 """
@@ -108,7 +108,7 @@ def _counted(connection: Connection, park: Park, until: float) -> int | None:
 def _statistics(connection: Connection, park: Park) -> tuple[float, float]:
     """Which share of the rows is parked, and how wide they are in bytes, about."""
     columns = {column.name: column for column in (*park.key, *park.columns)}
-    given = [[name for name, each in columns.items()], [_text(each.given) for each in columns.values()]]
+    given = [list(columns), [_text(each.given) for each in columns.values()]]
     rows = connection.execute(_STATISTICS, [*given, *park.relation]).fetchall()
     known = {name: (nulls, width, common) for name, nulls, width, common in rows}
     width = sum(known[name][1] if name in known else _VALUE_BYTES for name in columns)

@@ -25,8 +25,9 @@ _WRITES: Final = frozenset({"INSERT", "UPDATE", "DELETE", "MERGE", "COPY"})
 
 @dataclass(frozen=True)
 class ParkedColumn:
-    """``type``: as SQL spells it. ``plain``: the server's own type, kept as it is, else as text. ``equal``: how values are compared,
-    ``native`` or as ``text``. ``given``: as SQL, the value that the migration gives every row by itself; None: not known."""
+    """``type``: as SQL spells it. ``plain``: the server's own type, kept as it is, else as text. ``equal``: how values are
+    compared, ``native`` or as ``text``. ``given``: as SQL, the value that the migration gives every row by itself; None: not
+    known."""
 
     name: str
     type: str
@@ -37,7 +38,7 @@ class ParkedColumn:
 
 @dataclass(frozen=True)
 class Park:
-    """What is parked of one table: all its rows (``whole``), or the values of ``columns`` by ``key``. Without a key only whole."""
+    """What is parked of one table: all its rows (``whole``), or values of ``columns`` by ``key``. Without a key only whole."""
 
     relation: Name
     key: tuple[ParkedColumn, ...]

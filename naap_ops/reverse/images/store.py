@@ -91,7 +91,7 @@ def prune(connection: Connection) -> list[str]:
 
 
 def forget(connection: Connection, migration: str, schema: str) -> None:
-    """Drop the images of a migration that is undone, in the transaction that is open: its rows are back. What is parked stays."""
+    """Drop the images of a migration that is undone, in the transaction that is open: its rows are back. Parked ones stay."""
     if not there(connection):
         return
     from psycopg import sql

@@ -136,8 +136,8 @@ class Target:
         if not (self.parked.park.whole and self.parked.park.key):
             return "SELECT"
         return (
-            f"UPDATE {self.plan} w SET what = {literal(why)} FROM {self.parked.name} i WHERE i.ctid = w.at AND w.what = 'insert' "
-            f"AND NOT EXISTS (SELECT FROM {self.name} t WHERE {self.join})"
+            f"UPDATE {self.plan} w SET what = {literal(why)} FROM {self.parked.name} i WHERE i.ctid = w.at "
+            f"AND w.what = 'insert' AND NOT EXISTS (SELECT FROM {self.name} t WHERE {self.join})"
         )
 
     def carried_on(self) -> Iterator[str]:
@@ -184,7 +184,8 @@ def _sequences(connection: Connection, each: Parked, types: dict[str, str]) -> I
     for column, name in connection.execute(query.encode()).fetchall():
         row = connection.execute(_OWN, [name]).fetchone()
         if row is not None and types.get(column) in _INTEGERS:
-            yield Counter(row[0], column, *row[1:], each.sequences.get(column))
+            spelled, increment, least, most = row
+            yield Counter(spelled, column, increment, least, most, each.sequences.get(column))
 
 
 def groups(targets: Sequence[Target]) -> list[list[Target]]:

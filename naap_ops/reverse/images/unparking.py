@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 import psycopg
@@ -87,7 +88,7 @@ class _Work:
             self._ready(each)
         self._without_orphans()
         for group in groups(list(self.targets.values())):
-            self._tried(group, lambda group=group: self._put(group))
+            self._tried(group, partial(self._put, group))
         for target in self.targets.values():
             self._told(target)
 
@@ -132,8 +133,8 @@ class _Work:
         return (
             f"SELECT i.at, CASE WHEN t.content IS NULL THEN '{INSERT}' ELSE '{SAME}' END AS what FROM "
             f"(SELECT at, content, {number} FROM (SELECT ctid AS at, (ROW({ours}))::pg_catalog.text AS content "
-            f"FROM {target.parked.name}) c) i LEFT JOIN (SELECT content, {number} FROM (SELECT (ROW({theirs}))::pg_catalog.text "
-            f"AS content FROM {target.name} t) c) t USING (content, nth)"
+            f"FROM {target.parked.name}) c) i LEFT JOIN (SELECT content, {number} FROM "
+            f"(SELECT (ROW({theirs}))::pg_catalog.text AS content FROM {target.name} t) c) t USING (content, nth)"
         )
 
     def _untouched(self, target: Target) -> str:
@@ -158,7 +159,7 @@ class _Work:
             for target in list(self.targets.values()):
                 for key in target.foreign:
                     query = self._orphans(target, key)
-                    if query and self._tried([target], lambda query=query: self._do(query)):
+                    if query and self._tried([target], partial(self._do, query)):
                         found = found or self.rowcount > 0
 
     def _orphans(self, target: Target, key: Foreign) -> str:

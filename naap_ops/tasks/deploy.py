@@ -8,6 +8,7 @@ from naap_ops.tasks.command import Call, command
 from naap_ops.wording import count_of
 
 _SHOWN = 3  # losses of one reverse
+_LEFT = 20  # rows that stay parked
 
 if TYPE_CHECKING:
     from naap_ops.deploys.capture import Wanted
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     allow_unproved="this migration may go without a proved reverse; repeatable",
     capture="keep the rows that go, however many they are (setting capture.ceiling)",
     no_capture="keep none of the rows that go: only the backup has them, then",
+    no_parked="leave parked what rollbacks of these migrations have kept",
     drift="refuse where the schema is not what its applied migrations make, seen on a shadow",
     project="the folder in which `npx prisma` is run (setting prisma.root; else it is looked for)",
     dry_run="look, prove the reverses, apply nothing and write nothing",
@@ -38,6 +40,7 @@ def deploy(
     all_tenants: bool = False,
     capture: bool = False,
     no_capture: bool = False,
+    no_parked: bool = False,
     drift: bool = False,
     project: str | None = None,
     dry_run: bool = False,
@@ -67,7 +70,7 @@ def deploy(
             hint="Give --yes as well if that is meant; or --backup ID, one of the last hour.",
         )
     call.override(prisma__root=project)
-    asked = deploys.Asked(backup, no_backup, tuple(allow_unproved or ()), tenant, all_tenants, capture, no_capture)
+    asked = deploys.Asked(backup, no_backup, tuple(allow_unproved or ()), tenant, all_tenants, capture, no_capture, no_parked)
     exclusion.look(call.app, call.database, "deploy")
     seen = deploys.preflight(call.app, call.database, asked, drift=drift)
     if not seen.pending:
@@ -144,6 +147,18 @@ def _reverse_line(entry: dict[str, Any]) -> str:
     return f"reverse of {entry['name']}: {entry['reverse']}{where}{reason}{lost}"
 
 
+def tell_back(call: Call, rows: dict[str, int], left: list[dict[str, Any]], leaving: int) -> None:
+    """What was parked, and came back or did not."""
+    from naap_ops.deploys.record import left_line
+
+    for table, number in rows.items():
+        call.say(f"brought back: {count_of(number, 'row')} of {table}")
+    for each in left[:_LEFT]:
+        call.say(f"stays parked: {left_line(each)}")
+    if leaving > _LEFT:
+        call.say(f"{count_of(leaving, 'row')} stay parked in all: see the record")
+
+
 def _told(call: Call, record: Record) -> dict[str, Any]:
     from naap_ops.deploys.record import tenant_line
 
@@ -154,6 +169,7 @@ def _told(call: Call, record: Record) -> dict[str, Any]:
         call.say(f"  {tenant_line(tenant)}")
     for each in record.captured:
         call.say(f"kept for the reverse of {each['migration']}: {count_of(each['rows'], 'row')} of {each['table']}")
+    tell_back(call, record.restored, record.left, record.leaving)
     for note in record.notes:
         call.say(f"note: {note}")
     call.say(f"backup from before: {record.backup or 'none'}")

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import psycopg
 
 from naap_ops import redact
 from naap_ops.app import App
@@ -32,8 +35,8 @@ class Applying:
     """``seen``: of this schema alone. ``tell`` hears what a configured command prints. Afterwards ``after`` has every
     migration's state, ``seconds`` how long each took where the built-in applied it, ``status`` the command's exit.
 
-    ``keeping``: by migration, what is kept of its rows; ``captured``: what was, ``migration, table, rows, bytes``. ``back``: what
-    was parked by a rollback, and came back.
+    ``keeping``: by migration, what is kept of its rows; ``captured``: what was, ``migration, table, rows, bytes``. ``back``:
+    what was parked by a rollback, and came back.
     """
 
     app: App
@@ -77,12 +80,18 @@ class Applying:
             else:
                 self._by_ourselves()
         except CommandFailed as error:
+            self._bring_what_can_be()
             self.read()
             raise failure.explained(self.app, self.database, error, self.seen, backup) from error
         except OpsError:
+            self._bring_what_can_be()
             self.read()
             raise
-        finally:
+        self._bring_the_rest()
+
+    def _bring_what_can_be(self) -> None:
+        """Of what was applied before it failed; that it failed is what people must hear."""
+        with suppress(OpsError, psycopg.Error):
             self._bring_the_rest()
 
     def _bring_the_rest(self) -> None:

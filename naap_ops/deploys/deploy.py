@@ -45,8 +45,8 @@ _WORST: Final = ("failed", "pending", "absent")
 @dataclass(frozen=True)
 class Asked:
     """What the flags say. ``backup``: this one instead of a new one; ``allowed``: names that need no proved reverse;
-    ``tenant``, ``all_tenants``: in whose schemas; ``capture``: rows are kept however many, ``no_capture``: none are; ``no_parked``: what is parked
-    stays so."""
+    ``tenant``, ``all_tenants``: in whose schemas; ``capture``: rows are kept however many, ``no_capture``: none are;
+    ``no_parked``: what is parked stays so."""
 
     backup: str | None = None
     no_backup: bool = False

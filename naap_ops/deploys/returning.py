@@ -1,8 +1,7 @@
 """What a rollback has parked comes back when its migration is deployed again, in the migration's own transaction.
 
-A script that cannot share its transaction, and a configured command, are followed by one transaction of ours. What is parked of
-a migration that is applied and was not brought back, because somebody else deployed it or because we were ended in between, stays:
-`invoke reapply` brings it back.
+A script that cannot share its transaction, and a configured command, are followed by one transaction of ours. Of a migration that
+somebody else has deployed, or where we were ended in between, it stays parked: `invoke reapply` brings it back.
 """
 
 from __future__ import annotations
@@ -66,8 +65,8 @@ def late(info: ConnInfo, schema: str, migrations: Iterable[str]) -> Back:
 
 @dataclass
 class Beside:
-    """Both that is done in a migration's transaction: rows are kept, and parked ones come back. ``returning``: the migrations of
-    which something is parked, and whose script can be shared; ``back``: what came of it, by migration."""
+    """Both that is done in a migration's transaction: rows are kept, and parked ones come back. ``returning``: those of which
+    something is parked, and whose script can be shared; ``back``: what came of it, by migration."""
 
     capturing: Capturing
     returning: frozenset[str]

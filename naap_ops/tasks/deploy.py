@@ -82,7 +82,7 @@ def deploy(
     call.tell_steps("backup", "reverse", "look", "migrate", "apply", "status")
     if no_backup:
         call.note("no backup is taken before it: --no-backup")
-    return _told(call, deploys.deploy(call.app, call.database, asked, seen, call.note))
+    return told(call, deploys.deploy(call.app, call.database, asked, seen, call.note))
 
 
 def _nothing(call: Call, seen: Preflight) -> dict[str, Any]:
@@ -110,7 +110,7 @@ def _dry(call: Call, asked: Asked, seen: Preflight) -> dict[str, Any]:
         ways_back.fresh(call.app, seen.target, asked.backup)
     reverses = ways_back.reverse(call.app, call.database, seen, asked.allowed, check=True)
     kept = _kept(call, asked, seen, [each.wanted for each in reverses if each.wanted is not None])
-    plan = [*seen.lines(), *_by(call, asked), *(_reverse_line(each.as_dict()) for each in reverses), *kept]
+    plan = [*seen.lines(), *_by(call, asked), *(reverse_line(each.as_dict()) for each in reverses), *kept]
     call.say("\n".join([f"deploy to {seen.database}:", *plan]))
     return {
         "dry_run": True,
@@ -138,7 +138,8 @@ def _kept(call: Call, asked: Asked, seen: Preflight, wanted: list[Wanted]) -> li
     return [*map(str, found), *capture.reasons(call.app, wanted)]
 
 
-def _reverse_line(entry: dict[str, Any]) -> str:
+def reverse_line(entry: dict[str, Any]) -> str:
+    """A migration's reverse, for people."""
     losses = entry["losses"]
     shown = [f"\n  loses {each['loss']} of {each['object'] or 'the database'}: {each['reason']}" for each in losses[:_SHOWN]]
     lost = "".join([*shown, *([f"\n  and {len(losses) - _SHOWN} losses more"] if len(losses) > _SHOWN else [])])
@@ -159,12 +160,13 @@ def tell_back(call: Call, rows: dict[str, int], left: list[dict[str, Any]], leav
         call.say(f"{count_of(leaving, 'row')} stay parked in all: see the record")
 
 
-def _told(call: Call, record: Record) -> dict[str, Any]:
+def told(call: Call, record: Record) -> dict[str, Any]:
+    """Say what was done; the record."""
     from naap_ops.deploys.record import tenant_line
 
     for entry in record.migrations:
         call.say(f"{entry['name']} is applied")
-        call.say(f"  {_reverse_line(entry)}")
+        call.say(f"  {reverse_line(entry)}")
     for tenant in record.tenants:
         call.say(f"  {tenant_line(tenant)}")
     for each in record.captured:

@@ -17,8 +17,8 @@ from naap_ops.wording import count_of
 class Record:
     """``migrations``: per migration its ``name``, ``state`` afterwards, ``reverse`` and its ``losses``, ``down``, ``seconds``
     (None where a command applied it), ``proved_in``. ``command``: its words, redacted; None: the built-in deploy. ``status``:
-    its exit. ``captured``: per table whose rows are kept for a reverse, ``migration, table, rows, bytes``. ``restored``: rows by
-    table that a rollback had parked; ``left``: those that stay parked, ``table, key, columns, reason``, a thousand of the
+    its exit. ``captured``: per table whose rows are kept for a reverse, ``migration, table, rows, bytes``. ``restored``: rows
+    by table that a rollback had parked; ``left``: those that stay parked, ``table, key, columns, reason``, a thousand of the
     ``leaving``. ``error``: the failure's JSON form, None when all went well. ``before``, ``after``: every migration's state.
 
     ``tenants``: where tenants were asked for, per schema its ``state`` (waiting, current, applied, failed, left_out), what is

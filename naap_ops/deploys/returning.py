@@ -1,6 +1,6 @@
 """What a rollback has parked comes back when its migration is deployed again, in the migration's own transaction.
 
-A script that cannot share its transaction, and a configured command, are followed by one transaction of ours. Of a migration that
+A script that cannot share its transaction, and a configured command, are followed by one transaction of ours. Of one that
 somebody else has deployed, or where we were ended in between, it stays parked: `invoke reapply` brings it back.
 """
 

@@ -16,12 +16,14 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import psycopg
+
 from naap_ops import exclusion, statuses
 from naap_ops.app import App
 from naap_ops.deploys import deploy as deploys
 from naap_ops.deploys import returning
 from naap_ops.deploys.record import Record
-from naap_ops.errors import MigrationNotFound, Refused
+from naap_ops.errors import MigrationNotFound, OpsError, Refused
 from naap_ops.postgres.session import connect
 from naap_ops.prisma import advisory, archive, tracking
 from naap_ops.prisma.archive import Entry
@@ -32,6 +34,7 @@ from naap_ops.prisma.worktree import Worktree, told_back
 from naap_ops.restore.failures import server_errors
 from naap_ops.reverse.images import parked
 from naap_ops.reverse.images.parked import Parked
+from naap_ops.reverse.images.unparking import Back
 
 if TYPE_CHECKING:
     from naap_ops.deploys.deploy import Asked
@@ -45,7 +48,7 @@ NAME = "reapply"
 @dataclass(frozen=True)
 class Scene:
     """What is there. ``entry``: its place in the archive, None without one. ``held``: schemas whose books have a row that only
-    keeps it from running. ``applied``: those in which it really is. ``parked``: what waits to come back, in the schemas meant."""
+    keeps it from running. ``applied``: those in which it really is. ``parked``: what waits to come back there."""
 
     database: str
     migration: str
@@ -158,10 +161,11 @@ def _refuse(scene: Scene, states: Mapping[str, State]) -> None:
 # --- before ---------------------------------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True)
 class _Overlaid(App):
-    """As if the folder were in its place."""
+    """As if the project's migrations were those in ``overlay``."""
 
-    overlay: Path
+    overlay: Path = Path()
 
     def project(self) -> Project:
         return replace(super().project(), migrations=self.overlay)
@@ -177,9 +181,7 @@ def overlaid(app: App, scene: Scene) -> Iterator[App]:
         folder = Path(place) / scene.source.parent.name
         shutil.copytree(scene.source.parent, folder)
         shutil.copytree(scene.folder, folder / scene.migration)
-        like = _Overlaid(app.loaded, app.events)
-        object.__setattr__(like, "overlay", folder)
-        yield like
+        yield _Overlaid(app.loaded, app.events, folder)
 
 
 # --- doing it -------------------------------------------------------------------------------------------------------
@@ -201,7 +203,7 @@ def reapply(app: App, database: str | None, scene: Scene, asked: Asked, tell: Ca
         if moved and _untouched(app, database, scene):
             _put_away(app, database, scene, tree if tidy else None)
         raise
-    if scene.entry is not None and not _others(app, scene):
+    if scene.entry is not None and not _others(scene):
         scene.entry.forget()
     return Outcome(scene.migration, record, commit=commit)
 
@@ -219,7 +221,7 @@ def _deployed(app: App, database: str | None, asked: Asked, seen: Preflight, tel
 def _brought_back(app: App, database: str | None, scene: Scene) -> Outcome:
     info = exclusion.named(app, database)
     with exclusion.alone(app, info, NAME), server_errors(info, "bringing back what is parked"):
-        back = returning.Back()
+        back = Back()
         for schema in scene.schemas:
             back.add(returning.late(info, schema, [scene.migration]))
     return Outcome(scene.migration, None, back.rows, back.left, back.leaving)
@@ -245,7 +247,7 @@ def _untouched(app: App, database: str | None, scene: Scene) -> bool:
     try:
         with connect(app.info(database)) as connection:
             states = [tracking.read(connection, schema).state(scene.migration) for schema in scene.schemas]
-    except Exception:
+    except (OpsError, psycopg.Error):
         return False
     return all(state in (State.ABSENT, State.ROLLED_BACK) for state in states)
 
@@ -263,7 +265,7 @@ def _put_away(app: App, database: str | None, scene: Scene, tree: Worktree | Non
         tree.moved(scene.source, scene.entry.folder)
 
 
-def _others(app: App, scene: Scene) -> bool:
+def _others(scene: Scene) -> bool:
     """Other schemas still are where the archive's record has them."""
     assert scene.entry is not None
     return scene.entry.state == archive.HELD and bool(set(scene.entry.rows or {}) - set(scene.schemas))

@@ -161,7 +161,7 @@ def _refuse(scene: Scene, states: Mapping[str, State]) -> None:
 # --- before ---------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Overlaid(App):
     """As if the project's migrations were those in ``overlay``."""
 

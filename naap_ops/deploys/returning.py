@@ -14,22 +14,14 @@ from naap_ops.deploys.capture import Capturing
 from naap_ops.postgres.session import connect
 from naap_ops.prisma import tracking
 from naap_ops.prisma.tracking import State
-from naap_ops.restore.outcome import size_text
 from naap_ops.reverse.images import parked, unparking
 from naap_ops.reverse.images.parked import Parked
 from naap_ops.reverse.images.unparking import Back
-from naap_ops.wording import count_of
+from naap_ops.statuses import parked_line
 
 if TYPE_CHECKING:
     from naap_ops.postgres.conninfo import ConnInfo
     from naap_ops.postgres.session import Connection
-
-
-def line(each: Parked) -> str:
-    """What is parked, for people."""
-    columns = "" if each.park.whole else f"{', '.join(column.name for column in each.park.columns)} of "
-    rows = f"{columns}{count_of(each.rows, 'row')} of {each.relation}"
-    return f"{rows} ({size_text(each.bytes)}, parked {each.taken_at:%Y-%m-%d} by the rollback of {each.migration})"
 
 
 def awaited(every: Iterable[Parked], pending: Mapping[str, Iterable[str]]) -> tuple[Parked, ...]:
@@ -40,8 +32,8 @@ def awaited(every: Iterable[Parked], pending: Mapping[str, Iterable[str]]) -> tu
 
 def notes(expired: Sequence[Parked], stranded: Sequence[Parked]) -> Iterator[str]:
     """What is about to go, and what waits for somebody."""
-    yield from (f"expired {each.expires_at:%Y-%m-%d}, and dropped by this deploy: {line(each)}" for each in expired)
-    yield from (f"still parked: {line(each)}; `invoke reapply --migration {each.migration}`" for each in stranded)
+    yield from (f"expired {each.expires_at:%Y-%m-%d}, and dropped by this deploy: {parked_line(each)}" for each in expired)
+    yield from (f"still parked: {parked_line(each)}; `invoke reapply --migration {each.migration}`" for each in stranded)
 
 
 def prune(info: ConnInfo, expired: Sequence[Parked]) -> None:

@@ -74,7 +74,7 @@ class Scene:
     def lines(self) -> list[str]:
         """For people."""
         if self.done:
-            return [f"{self.migration} is applied: bring back {returning.line(each)}" for each in self.parked]
+            return [f"{self.migration} is applied: bring back {statuses.parked_line(each)}" for each in self.parked]
         lines = [f"put {self.folder} back as {self.source}"] if self.folder else [f"{self.source} is in its place"]
         return [*lines, *(f"in the books of {schema} its row goes, which was held" for schema in self.held)]
 

@@ -87,7 +87,7 @@ class Preflight:
         return [
             *(f"apply {name} in {told([part.schema for part in self.parts if name in part.pending])}" for name in self.pending),
             *(f"left out: {schema}: {error.text.splitlines()[0]}" for schema, error in self.blocked.items()),
-            *(f"brings back {statuses.parked_line(each)}" for each in self.parked),
+            *(f"brings back {statuses.parked_line(each)}" for each in self.parked if each.rows),
             *(f"danger: {danger}" for danger in self.dangers),
             *(f"note: {note}" for note in self.notes),
         ]

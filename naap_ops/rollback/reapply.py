@@ -23,7 +23,7 @@ from naap_ops.app import App
 from naap_ops.deploys import deploy as deploys
 from naap_ops.deploys import returning
 from naap_ops.deploys.record import Record
-from naap_ops.errors import MigrationNotFound, OpsError, Refused
+from naap_ops.errors import OpsError, Refused
 from naap_ops.postgres.session import connect
 from naap_ops.prisma import advisory, archive, tracking
 from naap_ops.prisma.archive import Entry
@@ -133,7 +133,10 @@ def _named(ref: str, entries: Sequence[Entry], folders: Sequence[str], books: Ma
         return resolve(ref, [*folders, *(each.migration for each in entries)], list(books.values()), str(where))
     gone = [each for each in entries if each.state in (archive.DONE, archive.HELD) and each.rows]
     if not gone:
-        raise MigrationNotFound(ref=ref, folder=where, what="none was rolled back: `invoke status` lists what there is")
+        raise Refused(
+            reason=f"nothing was rolled back or untracked, as far as {where} knows",
+            hint="`invoke status` shows what is applied and what is pending.",
+        )
     newest = max(each.ended or each.begun for each in gone)
     return min(each.migration for each in gone if (each.ended or each.begun) == newest)
 
@@ -143,8 +146,9 @@ def _refuse(scene: Scene, states: Mapping[str, State]) -> None:
     failed = [schema for schema, state in states.items() if state is State.FAILED]
     if failed:
         raise Refused(
-            reason=f"{name} failed half-way in {', '.join(failed)}",
-            hint="`invoke rollback --migration failed` goes back first, `invoke resolve` mends the books.",
+            reason=f"{name} failed half-way in {', '.join(failed)}, or was ended in the middle",
+            hint=f"Nothing of it took effect: `invoke resolve --rolled-back {name}`, then run this again. Else"
+            " `invoke rollback --migration failed` first.",
         )
     if scene.done and not scene.parked:
         raise Refused(

@@ -41,7 +41,7 @@ def reapply(
     Apply a migration again that was rolled back, and bring back what its rollback has parked.
 
     Its folder returns from the archive, the guarded deploy applies it, and rows and values come back in the same transaction.
-    What was written since stays, and what cannot come back stays parked: it is listed. Interrupted, running it again goes on.
+    What was written since stays, and what cannot come back stays parked: it is listed. Ended in between, run it again.
 
     Example: invoke reapply --migration 20261101120000_add_wallet
     """

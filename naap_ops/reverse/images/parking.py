@@ -157,15 +157,16 @@ def _park(
         _meant(connection, each)
         connection.execute(f"drop table if exists {name}".encode())
         rows = connection.execute(f"CREATE TABLE {name} AS {_rows(each)}".encode()).rowcount
-        if rows <= 0:
+        sequences = _sequences(connection, each) if each.whole else {}
+        if rows <= 0 and not sequences:
             connection.execute(f"drop table {name}".encode())
             continue
         _private(connection, name)
         size = connection.execute(f"select pg_catalog.pg_total_relation_size({literal(name)}::regclass)".encode()).fetchone()
         assert size is not None
-        entry = parked.Entry(table, migration, schema, attempt, each, _sequences(connection, each))
+        entry = parked.Entry(table, migration, schema, attempt, each, sequences)
         parked.register(connection, entry, rows=rows, bytes=size[0], lasting=lasting)
-        done[".".join(each.relation)] = rows
+        done |= {".".join(each.relation): rows} if rows else {}
     return done
 
 

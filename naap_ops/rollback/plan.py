@@ -197,7 +197,7 @@ def planned(app: App, database: str | None, asked: Asked, connection: Connection
     others = [schema for schema, books in scene.every.items() if schema not in undone and _has(books, ordered)]
     putting = _putting(asked, others, hold=asked.hold or app.loaded.settings.rollback.hold)
     notes = [*app.remarks(database), *_notes(scene.project, others, putting, undoing)]
-    if unable and way is reverse:
+    if unable and reverse.losses:
         notes.append(f"nothing is parked: {unable}")
     too_much = "" if asked.park else _too_much(app, way)
     return Plan(connection.info.dbname, ordered, undone, found, way, putting, scene.scripts, tuple(notes), too_much)

@@ -138,7 +138,7 @@ class _Work:
         )
 
     def _untouched(self, target: Target) -> str:
-        """SQL: nobody has written into the row since the migration; else the values that it gave are still there."""
+        """SQL: nobody has written into the row since the migration; or not into these columns."""
         if self.fresh:
             return "true"
         first = next(iter(column for _, column in target.written()), None)
@@ -265,9 +265,10 @@ class _Work:
 
 
 def _is_given(column: ParkedColumn, value: str) -> str:
-    """SQL: the current value is the one that the migration gives by itself. Where that is not known, it is not."""
+    """SQL: the current value is the one that the migration gives by itself, as far as that is known, or the parked one."""
+    same = f"NOT ({differ(stored(column), value, column.equal)})"
     if column.given is None:
-        return "false"
+        return same
     if column.given == NULL:
-        return f"t.{quoted(column.name)} IS NOT DISTINCT FROM NULL"
-    return f"NOT ({differ(stored(column), column.given, column.equal)}) OR NOT ({differ(stored(column), value, column.equal)})"
+        return f"({same} OR t.{quoted(column.name)} IS NOT DISTINCT FROM NULL)"
+    return f"({same} OR NOT ({differ(stored(column), column.given, column.equal)}))"

@@ -246,14 +246,15 @@ def test_by_a_command_of_ones_own_and_what_was_written_since_stays(shop: Site) -
     rollback(shop)
     assert shop.info is not None
     script = f"""
-import psycopg
+import hashlib, psycopg
 sql = open("prisma/migrations/{GROWS}/migration.sql").read()
+checksum = hashlib.sha256(sql.encode()).hexdigest()
 with psycopg.connect(host="{shop.info.host}", port={shop.info.port}, user="{shop.info.user}", dbname="{shop.info.dbname}",
                      autocommit=True) as c:
     with c.transaction():
         c.execute(sql)
         c.execute("insert into _prisma_migrations (id, checksum, migration_name, finished_at, started_at) values "
-                  "(gen_random_uuid(), 'c', '{GROWS}', now(), now())")
+                  "(gen_random_uuid(), '" + checksum + "', '{GROWS}', now(), now())")
     c.execute('update "Shop" set rank = 42 where id = 2')
 """
     (shop.folder / "deploy.py").write_text(script, encoding="utf-8")

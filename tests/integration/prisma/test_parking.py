@@ -182,6 +182,18 @@ def test_an_enum_value_that_was_added_and_used(site: Site) -> None:
     assert contents(site, tables=("Shop",)) == was
 
 
+def test_what_the_old_schema_cannot_hold_is_counted_with_its_keys(site: Site) -> None:
+    """Before anything is done: how many rows, and which."""
+    site.add(BASE, TABLES)
+    deploy(site)
+    site.sql(*SHOPS)
+    site.add(GROWS, 'ALTER TABLE "Shop" ALTER COLUMN "name" DROP NOT NULL;\n')
+    deploy(site)
+    site.sql('insert into "Shop" select n, null from generate_series(11, 17) n')
+    [reverse, _] = site.run("rollback", "--migration", "latest", "--dry-run", "--json").json["ways"]
+    assert reverse["problem"].endswith("holds nulls, and was NOT NULL before (7 rows, of key 11; 12; 13; 14; 15, ...)")
+
+
 def test_rows_that_the_migration_inserts_itself(site: Site) -> None:
     """What the application made of them is what comes back, with the rows of its own."""
     site.add(

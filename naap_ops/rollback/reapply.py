@@ -11,7 +11,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -204,11 +204,11 @@ def reapply(app: App, database: str | None, scene: Scene, asked: Asked, tell: Ca
         seen = deploys.preflight(app, database, asked)
         record = _deployed(app, database, asked, seen, tell)
     except BaseException:
-        if moved and _untouched(app, database, scene):
-            _put_away(app, database, scene, tree if tidy else None)
+        if (moved or scene.held) and _untouched(app, database, scene):
+            with suppress(OpsError, psycopg.Error):  # why it failed is what people must hear
+                _put_away(app, database, scene, moved=moved, tree=tree if tidy else None)
         raise
-    if scene.entry is not None and not _others(scene):
-        scene.entry.forget()
+    _settled(scene)
     return Outcome(scene.migration, record, commit=commit)
 
 
@@ -256,7 +256,7 @@ def _untouched(app: App, database: str | None, scene: Scene) -> bool:
     return all(state in (State.ABSENT, State.ROLLED_BACK) for state in states)
 
 
-def _put_away(app: App, database: str | None, scene: Scene, tree: Worktree | None) -> None:
+def _put_away(app: App, database: str | None, scene: Scene, *, moved: bool, tree: Worktree | None) -> None:
     """As it was before."""
     assert scene.entry is not None
     seconds = app.loaded.settings.prisma.lock_timeout.total_seconds()
@@ -264,12 +264,18 @@ def _put_away(app: App, database: str | None, scene: Scene, tree: Worktree | Non
         with connection.transaction():
             for schema in scene.held:
                 tracking.mark_applied(connection, schema, scene.migration, scene.entry.checksum_of(schema))
-        scene.entry.take(scene.source)
-    if tree is not None:
+        if moved:
+            scene.entry.take(scene.source)
+    if moved and tree is not None:
         tree.moved(scene.source, scene.entry.folder)
 
 
-def _others(scene: Scene) -> bool:
-    """Other schemas still are where the archive's record has them."""
-    assert scene.entry is not None
-    return scene.entry.state == archive.HELD and bool(set(scene.entry.rows or {}) - set(scene.schemas))
+def _settled(scene: Scene) -> None:
+    """The archive's record goes; where other schemas still are as it says, these go from it."""
+    if scene.entry is None:
+        return
+    others = {schema: rows for schema, rows in (scene.entry.rows or {}).items() if schema not in scene.schemas}
+    if scene.entry.state == archive.HELD and others:
+        scene.entry.saved(rows=others)
+    else:
+        scene.entry.forget()

@@ -21,17 +21,23 @@ from naap_ops.prisma.project import Project
 from naap_ops.prisma.status import Entry, compare
 from naap_ops.prisma.untrack import Outcome, Place, Plan, Request, plan, untrack
 from naap_ops.restore.failures import server_errors
+from naap_ops.restore.outcome import size_text
+from naap_ops.reverse.images import parked
+from naap_ops.reverse.images.parked import Parked
+from naap_ops.wording import count_of
 
 
 @dataclass(frozen=True)
 class Status:
-    """All of it. ``tables`` are the schemas whose tracking tables were read, ``notes`` sentences for people."""
+    """All of it. ``tables`` are the schemas whose tracking tables were read, ``notes`` sentences for people, ``parked`` what
+    rollbacks there have kept."""
 
     database: str
     migrations_folder: str
     tables: tuple[str, ...]
     entries: tuple[Entry, ...]
     notes: tuple[str, ...]
+    parked: tuple[Parked, ...] = ()
 
     @property
     def in_step(self) -> bool:
@@ -52,13 +58,28 @@ def status(app: App, database: str | None, *, all_tenants: bool = False) -> Stat
         books = [tracking.read(connection, schema) for schema in schemas]
         holder = advisory.holder(connection)
         name = connection.info.dbname
+        kept = tuple(each for each in parked.found(connection) if each.schema in schemas)
     entries = [entry for each in books for entry in compare(folders, each, migrating=holder is not None, held=held)]
     backups, problem = good_backups(app, database or app.alias(None) or name)
     notes = [*app.remarks(database), *_notes(project, schemas, there, holder), *([problem] if problem else [])]
     if remark := project.ordering([folder.name for folder in folders]):
         notes.append(remark)
     found = tuple(replace(entry, backup=_id(backup_before(backups, entry.schema, entry.name))) for entry in entries)
-    return Status(name, str(project.migrations), tuple(schemas), found, tuple(notes))
+    notes += map(_waiting, kept)
+    return Status(name, str(project.migrations), tuple(schemas), found, tuple(notes), kept)
+
+
+def parked_line(each: Parked) -> str:
+    """What is parked, for people."""
+    columns = "" if each.park.whole else f"{', '.join(column.name for column in each.park.columns)} of "
+    rows = f"{columns}{count_of(each.rows, 'row')} of {each.relation}"
+    return f"{rows} ({size_text(each.bytes)}, parked {each.taken_at:%Y-%m-%d} by the rollback of {each.migration})"
+
+
+def _waiting(each: Parked) -> str:
+    until = f"{each.expires_at:%Y-%m-%d}"
+    end = f"expired {until}: the next deploy drops it" if each.expired else f"until {until}"
+    return f"parked: {parked_line(each)}, {end}; `invoke reapply --migration {each.migration}` brings it back"
 
 
 def schemas_of(app: App, database: str | None, info: ConnInfo, there: Sequence[str], *, all_tenants: bool) -> list[str]:

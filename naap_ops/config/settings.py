@@ -120,6 +120,17 @@ class CaptureSettings(_Section):
     expires: Duration = timedelta(days=30)
 
 
+class ParkSettings(_Section):
+    """What a rollback takes away, kept in the database for rolling forward again.
+
+    ``ceiling``: MB, estimated, from which on it is asked for by --park; ``expires``: when a deploy drops it, and says so.
+    """
+
+    enabled: bool = True
+    ceiling: Annotated[int, BeforeValidator(_number), Field(ge=0)] = 1024
+    expires: Duration = timedelta(days=90)
+
+
 class RollbackSettings(_Section):
     """How a reverse runs: how long it waits for a lock, and how often. ``hold``: keep an applied row by default.
 
@@ -371,6 +382,7 @@ class Settings(BaseSettings):
     maintenance: MaintenanceSettings = MaintenanceSettings()
     deploy: DeploySettings = DeploySettings()
     capture: CaptureSettings = CaptureSettings()
+    park: ParkSettings = ParkSettings()
     rollback: RollbackSettings = RollbackSettings()
     reset: ResetSettings = ResetSettings()
     retention: RetentionSettings = RetentionSettings()

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import psycopg
+
 from naap_ops import redact
 from naap_ops.app import App
-from naap_ops.deploys import failure
-from naap_ops.deploys.capture import Capturing, Wanted
+from naap_ops.deploys import failure, returning
+from naap_ops.deploys.capture import Capturing, Wanted, one_transaction
 from naap_ops.deploys.preflight import Part, Preflight, states
+from naap_ops.deploys.returning import Beside
 from naap_ops.errors import CommandFailed, OpsError, OutOfStep
 from naap_ops.exclusion import INSIDE
 from naap_ops.postgres.session import connect
@@ -19,6 +23,8 @@ from naap_ops.postgres.url import to_url
 from naap_ops.prisma import applier
 from naap_ops.procedure import command
 from naap_ops.restore.failures import server_errors
+from naap_ops.reverse import files
+from naap_ops.reverse.images.unparking import Back
 
 if TYPE_CHECKING:
     from naap_ops.procedure.journal import Journal
@@ -29,7 +35,8 @@ class Applying:
     """``seen``: of this schema alone. ``tell`` hears what a configured command prints. Afterwards ``after`` has every
     migration's state, ``seconds`` how long each took where the built-in applied it, ``status`` the command's exit.
 
-    ``keeping``: by migration, what is kept of its rows; ``captured``: what was, ``migration, table, rows, bytes``.
+    ``keeping``: by migration, what is kept of its rows; ``captured``: what was, ``migration, table, rows, bytes``. ``back``:
+    what was parked by a rollback, and came back.
     """
 
     app: App
@@ -43,6 +50,7 @@ class Applying:
     notes: list[str] = field(default_factory=list)
     keeping: dict[str, Wanted] = field(default_factory=dict)
     captured: list[dict[str, Any]] = field(default_factory=list)
+    back: Back = field(default_factory=Back)
 
     @property
     def part(self) -> Part:
@@ -72,26 +80,50 @@ class Applying:
             else:
                 self._by_ourselves()
         except CommandFailed as error:
+            self._bring_what_can_be()
             self.read()
             raise failure.explained(self.app, self.database, error, self.seen, backup) from error
         except OpsError:
+            self._bring_what_can_be()
             self.read()
             raise
+        self._bring_the_rest()
+
+    def _bring_what_can_be(self) -> None:
+        """Of what was applied before it failed; that it failed is what people must hear."""
+        with suppress(OpsError, psycopg.Error):
+            self._bring_the_rest()
+
+    def _bring_the_rest(self) -> None:
+        """Of migrations that did not share their transaction."""
+        if waiting := dict.fromkeys(each.migration for each in self.seen.parked if each.migration not in self._shared()):
+            self.back.add(returning.late(self.seen.target.info, self.schema, waiting))
+
+    def _shared(self) -> frozenset[str]:
+        """Those that bring back what is parked in their own transaction."""
+        if self.app.loaded.settings.deploy.command:
+            return frozenset()
+        scripts = {each.name: each for each in files.in_folder(self.seen.project.migrations)}
+        names = {each.migration for each in self.seen.parked}
+        return frozenset(name for name in names if name in scripts and one_transaction(scripts[name].script()))
 
     def _by_ourselves(self) -> None:
         chosen = self.app.loaded.settings.capture
         limits = chosen.lock_timeout.total_seconds(), chosen.expires
-        beside = Capturing(self.seen.target.info, self.schema, self.keeping, *limits)
+        capturing = Capturing(self.seen.target.info, self.schema, self.keeping, *limits)
+        beside = Beside(capturing, self._shared())
         try:
             self._applied_beside(beside)
         finally:
+            for each in beside.back.values():
+                self.back.add(each)
             self.captured = [
                 {"migration": name, "table": ".".join(each.keep.relation), "rows": each.rows, "bytes": each.bytes}
-                for name, images in beside.taken.items()
+                for name, images in capturing.taken.items()
                 for each in images
             ]
 
-    def _applied_beside(self, beside: Capturing) -> None:
+    def _applied_beside(self, beside: Beside) -> None:
         seen, seconds = self.seen, self.app.loaded.settings.prisma.lock_timeout.total_seconds()
         done = applier.deploy(
             seen.target.info,

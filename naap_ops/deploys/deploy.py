@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from naap_ops import clock, exclusion, redact
 from naap_ops.app import App
-from naap_ops.deploys import capture, ways_back
+from naap_ops.deploys import capture, returning, ways_back
 from naap_ops.deploys.applying import Applying
 from naap_ops.deploys.capture import Wanted
 from naap_ops.deploys.preflight import Preflight, look
@@ -45,7 +45,8 @@ _WORST: Final = ("failed", "pending", "absent")
 @dataclass(frozen=True)
 class Asked:
     """What the flags say. ``backup``: this one instead of a new one; ``allowed``: names that need no proved reverse;
-    ``tenant``, ``all_tenants``: in whose schemas; ``capture``: rows are kept however many, ``no_capture``: none are."""
+    ``tenant``, ``all_tenants``: in whose schemas; ``capture``: rows are kept however many, ``no_capture``: none are;
+    ``no_parked``: what is parked stays so."""
 
     backup: str | None = None
     no_backup: bool = False
@@ -54,11 +55,13 @@ class Asked:
     all_tenants: bool = False
     capture: bool = False
     no_capture: bool = False
+    no_parked: bool = False
 
 
 def preflight(app: App, database: str | None, asked: Asked, *, drift: bool = False) -> Preflight:
     """What would be done. Raises what :func:`naap_ops.deploys.preflight.look` raises."""
-    return look(app, database, tenant=asked.tenant, all_tenants=asked.all_tenants, drift=drift)
+    seen = look(app, database, tenant=asked.tenant, all_tenants=asked.all_tenants, drift=drift)
+    return replace(seen, parked=()) if asked.no_parked else seen
 
 
 def none_left_out(seen: Preflight) -> None:
@@ -253,6 +256,7 @@ class _Work:
         self._each(lambda one: one.migrate(self.record.backup))
 
     def _look_after(self) -> None:
+        returning.prune(self.seen.target.info, self.seen.expired)
         self._each(lambda one: one.look_after())
 
     def _each(self, act: Callable[[Applying], None]) -> None:
@@ -286,6 +290,10 @@ class _Work:
         record.notes += [note for each in self.applying for note in each.notes]
         record.captured = [kept for each in self.applying for kept in each.captured]
         kept = {each["migration"] for each in record.captured}
+        for one in self.applying:
+            record.restored |= one.back.rows
+            record.left += one.back.left
+            record.leaving += one.back.leaving
         for entry in record.migrations:
             facts = {"captured": entry["name"] in kept, "backup": record.backup is not None}
             entry["losses"] = capture.foreseen(self.app, entry["losses"], **facts)

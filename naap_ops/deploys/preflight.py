@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from naap_ops import drifts, statuses
 from naap_ops.app import App
 from naap_ops.config import patterns
+from naap_ops.deploys import returning
 from naap_ops.errors import Busy, MigrationUnreadable, NoSpace, OpsError, OutOfStep
 from naap_ops.places import Target
 from naap_ops.postgres.session import connect
@@ -25,6 +26,8 @@ from naap_ops.restore.failures import server_errors
 from naap_ops.restore.outcome import size_text
 from naap_ops.reverse import files
 from naap_ops.reverse.dangers import dangers
+from naap_ops.reverse.images import parked
+from naap_ops.reverse.images.parked import Parked
 
 if TYPE_CHECKING:
     from naap_ops.postgres.session import Connection
@@ -47,7 +50,7 @@ class Part:
 class Preflight:
     """``parts``: the schemas that are deployed to, in this order. ``blocked``: those of tenants whose books `migrate deploy`
     would refuse, and why. ``fleet``: tenants were asked for. ``notes`` are sentences for people; ``dangers`` what the pending
-    scripts may do, by name."""
+    scripts may do, by name. ``parked``: what comes back with them; ``expired``: what has been parked for too long."""
 
     database: str
     target: Target
@@ -57,6 +60,8 @@ class Preflight:
     fleet: bool = False
     notes: tuple[str, ...] = ()
     dangers: tuple[str, ...] = ()
+    parked: tuple[Parked, ...] = ()
+    expired: tuple[Parked, ...] = ()
 
     @property
     def schemas(self) -> list[str]:
@@ -75,13 +80,15 @@ class Preflight:
 
     def only(self, part: Part) -> Preflight:
         """What was seen of one schema."""
-        return replace(self, parts=(part,), blocked={})
+        parked = tuple(each for each in self.parked if each.schema == part.schema)
+        return replace(self, parts=(part,), blocked={}, parked=parked)
 
     def lines(self) -> list[str]:
         """For people."""
         return [
             *(f"apply {name} in {told([part.schema for part in self.parts if name in part.pending])}" for name in self.pending),
             *(f"left out: {schema}: {error.text.splitlines()[0]}" for schema, error in self.blocked.items()),
+            *(f"brings back {statuses.parked_line(each)}" for each in self.parked if each.rows),
             *(f"danger: {danger}" for danger in self.dangers),
             *(f"note: {note}" for note in self.notes),
         ]
@@ -111,7 +118,8 @@ def look(
         row = connection.execute("select pg_database_size(current_database())").fetchone()
         found = Preflight(connection.info.dbname, target, project, parts, blocked, tenant is not None or all_tenants)
         others = [] if found.fleet else list(_other_books(app, database, connection, schemas))
-    notes = [*_standings(parts), *others]
+        found, waiting = _parked(found, connection)
+    notes = [*_standings(parts), *others, *waiting]
     if not found.pending:
         return replace(found, notes=tuple(notes))
     for words in (app.loaded.settings.deploy.command, app.loaded.settings.deploy.status):
@@ -122,6 +130,16 @@ def look(
     notes = [*app.remarks(database), *project.notes, *notes, *_lock_disabled(), *([remark] if remark else [])]
     notes.append(_no_drift(app, database, found) if drift else "drift was not looked for (--drift does)")
     return replace(found, notes=tuple(notes), dangers=tuple(_dangers(app, found)))
+
+
+def _parked(found: Preflight, connection: Connection) -> tuple[Preflight, list[str]]:
+    """What comes back, what has expired; and what should be known of both."""
+    every = parked.found(connection)
+    awaited = returning.awaited(every, {part.schema: part.pending for part in found.parts})
+    expired = tuple(each for each in every if each.expired and each not in awaited)
+    applied = {(part.schema, name) for part in found.parts for name, state in part.before.items() if state == "applied"}
+    stranded = [each for each in every if (each.schema, each.migration) in applied and not each.expired]
+    return replace(found, parked=awaited, expired=expired), list(returning.notes(expired, stranded))
 
 
 def _parts(

@@ -17,8 +17,9 @@ from naap_ops.wording import count_of
 class Record:
     """``migrations``: per migration its ``name``, ``state`` afterwards, ``reverse`` and its ``losses``, ``down``, ``seconds``
     (None where a command applied it), ``proved_in``. ``command``: its words, redacted; None: the built-in deploy. ``status``:
-    its exit. ``captured``: per table whose rows are kept for a reverse, ``migration, table, rows, bytes``. ``error``: the
-    failure's JSON form, None when all went well. ``before``, ``after``: every migration's state.
+    its exit. ``captured``: per table whose rows are kept for a reverse, ``migration, table, rows, bytes``. ``restored``: rows
+    by table that a rollback had parked; ``left``: those that stay parked, ``table, key, columns, reason``, a thousand of the
+    ``leaving``. ``error``: the failure's JSON form, None when all went well. ``before``, ``after``: every migration's state.
 
     ``tenants``: where tenants were asked for, per schema its ``state`` (waiting, current, applied, failed, left_out), what is
     ``applied`` of what was ``pending``, ``seconds``, ``error``. A migration's ``state`` is then the worst in any of them,
@@ -38,6 +39,9 @@ class Record:
     backup: str | None = None
     backup_seconds: float | None = None
     captured: list[dict[str, Any]] = field(default_factory=list)
+    restored: dict[str, int] = field(default_factory=dict)
+    left: list[dict[str, Any]] = field(default_factory=list)
+    leaving: int = 0
     command: list[str] | None = None
     status: int | None = None
     seconds: float = 0.0
@@ -85,7 +89,14 @@ class Record:
             yield "\n## Tenants\n"
             yield from (f"- {tenant_line(each)}" for each in self.tenants)
         kept = [f"{each['rows']} of {each['table']} for the reverse of {each['migration']}" for each in self.captured]
-        for title, lines in (("Rows kept", kept), ("Dangers", self.dangers), ("Notes", self.notes)):
+        back = [f"{rows} of {table}" for table, rows in self.restored.items()]
+        back += [f"left: {left_line(each)}" for each in self.left]
+        for title, lines in (
+            ("Rows kept", kept),
+            ("Rows brought back", back),
+            ("Dangers", self.dangers),
+            ("Notes", self.notes),
+        ):
             if lines:
                 yield f"\n## {title}\n"
                 yield from (f"- {line}" for line in lines)
@@ -93,6 +104,12 @@ class Record:
         yield from (f"- {each['name']}: {each['state']}, {each['seconds']:.1f} s" for each in self.steps)
         if self.error is not None:
             yield f"\n## Failure\n\n{self.error['message']}\n\n{self.error.get('hint', '')}"
+
+
+def left_line(entry: dict[str, Any]) -> str:
+    """What stays parked, for people."""
+    what = f"{', '.join(entry['columns'])} of " if entry["columns"] else ""
+    return f"{what}{entry['table']} {entry['key']}: {entry['reason']}".replace(" :", ":")
 
 
 def tenant_line(entry: dict[str, Any]) -> str:

@@ -11,7 +11,7 @@ from naap_ops.listeners.record import JobOutcome
 from naap_ops.wording import count_of
 
 # What somebody else should hear of although all went well: a database is not what it was.
-CHANGES: Final = frozenset(("deploy", "rollback", "emergency", "reset", "guard", "salvage"))
+CHANGES: Final = frozenset(("deploy", "rollback", "reapply", "emergency", "reset", "guard", "salvage"))
 
 Key = tuple[str, str | None]  # job and database
 

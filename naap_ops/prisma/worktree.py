@@ -53,10 +53,15 @@ class Worktree:
         if self._takes(new):
             self._git("add", "--", self._literal(new))
 
-    def commands(self, old: Path, new: Path, name: str, *, staged: bool) -> list[str]:
-        """What the operator has to type to have the move committed."""
+    def same(self, paths: Sequence[Path]) -> bool:
+        """Whether the index has, below ``paths``, what HEAD has."""
+        own = [str(each) for path in paths if (each := self._inside(path)) is not None]
+        return not own or self._status("diff", "--cached", "--quiet", "HEAD", "--", *own) == 0
+
+    def commands(self, old: Path, new: Path, name: str, *, staged: bool, what: str = "Untrack") -> list[str]:
+        """What the operator has to type to have the move committed, as ``what`` was done to the migration."""
         where = ["git", "-C", str(self.top)]
-        message = shlex.join([*where, "commit", "-m", f"Untrack migration {name}"])
+        message = shlex.join([*where, "commit", "-m", f"{what} migration {name}"])
         if staged:
             return [message]
         paths = [str(self._inside(path)) for path in (old, new) if self._takes(path)]
@@ -90,3 +95,14 @@ def told(tree: Worktree | None, old: Path, new: Path, name: str, *, tidy: bool) 
     if tidy:
         tree.moved(old, new)
     return tree.commands(old, new, name, staged=tidy)
+
+
+def told_back(tree: Worktree | None, old: Path, new: Path, name: str, *, tidy: bool) -> list[str]:
+    """The same of a folder that came back out of the archive: nothing is left to commit where its going never was."""
+    if tree is None or not tree.tracks(new.parent):
+        return []
+    if tidy:
+        tree.moved(old, new)
+        if tree.same([old, new]):
+            return []
+    return tree.commands(old, new, name, staged=tidy, what="Reapply")

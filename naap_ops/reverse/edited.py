@@ -9,6 +9,7 @@ from naap_ops.errors import ShadowSpoiled
 from naap_ops.reverse import document, refusals, verdicts
 from naap_ops.reverse.guards import guards
 from naap_ops.reverse.images.keeps import keeps
+from naap_ops.reverse.images.parks import marked, parks
 from naap_ops.reverse.make import Reverse
 from naap_ops.reverse.plan import plan
 from naap_ops.reverse.proof import Shadow
@@ -51,9 +52,12 @@ def prove(shadow: Shadow, script: Script, text: str, sql: Sql, *, state: str, by
             script, "refused", _stopped(_header(script, reason, state, before.major), body), reason, planned, proof, seconds
         )
     kept, cannot = keeps(planned, done.steps, before, done.after)
+    parked = parks(planned, done.steps, before, done.after)
+    planned = marked(planned, done.steps, done.after, parked)
     facts = verdicts.facts(state, before.major, "proved", *proof.lines(), *extra)
     head = document.write(planned, guards(before, done.after, sql), facts).partition("\n\n")[0]
-    return Reverse(script, "proved", f"{head}\n\n{body}", "", planned, proof, seconds, keeps=kept, cannot=cannot)
+    text = f"{head}\n\n{body}"
+    return Reverse(script, "proved", text, "", planned, proof, seconds, keeps=kept, cannot=cannot, parks=parked)
 
 
 def _body(text: str) -> str:

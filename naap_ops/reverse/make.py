@@ -18,6 +18,7 @@ from naap_ops.reverse.guards import guards
 from naap_ops.reverse.images.compose import composed
 from naap_ops.reverse.images.keeps import keeps
 from naap_ops.reverse.images.model import Cannot, Image, Keep, images_of
+from naap_ops.reverse.images.parks import Park, marked, parks
 from naap_ops.reverse.locks import locks
 from naap_ops.reverse.model import Loss, Plan
 from naap_ops.reverse.plan import plan
@@ -51,6 +52,8 @@ class Reverse:
     """What no image would bring back."""
     unfit: tuple[str, ...] = ()
     """Why the images that were given are not used."""
+    parks: tuple[Park, ...] = ()
+    """What the reverse itself takes away, and would have to be parked for rolling forward again."""
 
     @property
     def transactional(self) -> bool:
@@ -106,6 +109,7 @@ class Reverse:
             ],
             "keeps": [keep.as_dict() for keep in self.keeps],
             "cannot": [each.as_dict() for each in self.cannot],
+            "parks": [park.as_dict() for park in self.parks],
             "proof": None
             if proof is None
             else {
@@ -158,11 +162,22 @@ def make(
         reason = "\n".join(f"statement {each.statement.index}: {each.reason}" for each in planned.refusals)
         return _refused(script, planned, reason, facts, began)
     found = guards(before, done.after, sql)
-    planned, kept, cannot = _answered(planned, done, before, sql)
+    parked = parks(planned, done.steps, before, done.after)
+    planned, kept, cannot = _answered(marked(planned, done.steps, done.after, parked), done, before, sql)
     if not prove:
         text, differing = document.write(planned, found, facts), explain(planned, done.steps, before)
         return Reverse(
-            script, "unproved", text, "it was not tried", planned, None, time.monotonic() - began, differing, kept, cannot
+            script,
+            "unproved",
+            text,
+            "it was not tried",
+            planned,
+            None,
+            time.monotonic() - began,
+            differing,
+            kept,
+            cannot,
+            parks=parked,
         )
     unfit: list[str] = []
     for tried, strict in _plans(planned, done, before, shadow.images, sql, force=force):
@@ -177,7 +192,7 @@ def make(
     text, differing = document.write(tried, found, replace(known, status="proved")), explain(tried, done.steps, before)
     return Reverse(
         script, "proved", text, "", tried, proof, time.monotonic() - began, differing, kept, cannot,
-        unfit=tuple(unfit) if images and tried is planned else (),
+        unfit=tuple(unfit) if images and tried is planned else (), parks=parked,
     )  # fmt: skip
 
 

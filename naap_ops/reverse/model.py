@@ -24,7 +24,8 @@ class Loss:
     ``kind``: rows (whole rows), values (of a column), state (a sequence's position, a materialised view's rows), privileges,
     residue (something the forward made that stays). ``relation``: (schema, table), ``column``: None for whole rows.
     ``since``: lost is only what was written after the migration. ``source``: none, or where it comes back from after all
-    (capture, backup), then with the ``rows`` and ``bytes`` of its image where they are known; cannot: nowhere.
+    (capture, backup), then with the ``rows`` and ``bytes`` of its image where they are known; parked: `invoke rollback` keeps
+    it for rolling forward again; cannot: nowhere.
     """
 
     kind: LossKind

@@ -16,7 +16,10 @@ from naap_ops.prisma.migrations import migrations
 from naap_ops.prisma.reference import resolve
 from naap_ops.prisma.tracking import Books, State
 from naap_ops.restore.failures import server_errors
+from naap_ops.restore.outcome import size_text
 from naap_ops.reverse import files
+from naap_ops.reverse.images import parking
+from naap_ops.reverse.images.parking import Expected
 from naap_ops.rollback import ways
 from naap_ops.rollback.unit import Putting
 from naap_ops.rollback.ways import Undoing, Way
@@ -31,6 +34,7 @@ if TYPE_CHECKING:
     from naap_ops.prisma.project import Project
 
 _SHOWN = 12
+_MEGABYTE = 1024 * 1024
 REPORT, THEIRS, OURS = "report", "theirs", "ours"
 
 
@@ -39,6 +43,7 @@ class Asked:
     """What the flags say. ``strategy`` None: the way that loses least. ``backup``: to restore, else the newest before.
 
     ``conflicts``: where a value was written since, ``report`` and ``theirs`` leave it, ``ours`` takes the one from before.
+    ``park``: what goes is kept however much it is, or not at all; None: as the settings say.
     """
 
     ref: str
@@ -50,13 +55,15 @@ class Asked:
     redo: bool = False
     backup: str | None = None
     conflicts: str = REPORT
+    park: bool | None = None
 
 
 @dataclass(frozen=True)
 class Plan:
     """``migrations`` newest first, by schema those that are undone there. ``way``: the one that is taken.
 
-    ``scripts``: checksums of the migrations as they are in the folder.
+    ``scripts``: checksums of the migrations as they are in the folder. ``undecided``: why somebody has to say first
+    whether what goes is parked.
     """
 
     database: str
@@ -67,11 +74,18 @@ class Plan:
     putting: Putting
     scripts: Mapping[str, str | None]
     notes: tuple[str, ...] = ()
+    undecided: str = ""
 
     @property
     def migration(self) -> str:
         """The one that was asked for: the oldest of them."""
         return self.migrations[-1]
+
+    def decided(self) -> None:
+        """Raises Refused where somebody has to say first whether what goes is parked."""
+        if self.undecided:
+            hint = "--park keeps it all the same; --no-park does not: it is lost then."
+            raise Refused(reason=f"{self.undecided}. Nothing was rolled back", hint=hint)
 
     def lines(self) -> list[str]:
         """For people."""
@@ -82,11 +96,12 @@ class Plan:
             lines.append(f"{taken} {_described(way)}")
             lines += [f"     {each}" for each in way.told]
             lines += [f"     brings back {each}" for each in way.comes_back]
+            lines += [f"     parks {parked_line(each)}" for each in way.parked if each.rows]
             lines += [f"     loses {loss}" for loss in way.losses[:_SHOWN]]
             if len(way.losses) > _SHOWN:
                 lines.append(f"     and {len(way.losses) - _SHOWN} more")
         lines += [*self._after(), *(f"note: {note}" for note in self.notes)]
-        return lines
+        return [*lines, *([f"to be decided: {self.undecided}: --park or --no-park"] if self.undecided else [])]
 
     def _after(self) -> list[str]:
         if self.putting.redo:
@@ -176,14 +191,40 @@ def planned(app: App, database: str | None, asked: Asked, connection: Connection
     undoing = [_undoing(each, scene.folders.get(each), list(chosen.values())) for each in ordered]
     wanted = reverses.Wanted(database, next(iter(undone)), check=True, overwrite=asked.conflicts == OURS)
     backup, problem = _backup(app, database or app.alias(None) or connection.info.dbname, asked, list(undone), ordered[-1])
-    reverse = ways.by_reverse(app, wanted, undoing, connection, chosen, backup)
+    unable = "" if _parks(app, asked) is False else parking.trouble(connection)
+    park = _parks(app, asked) and not unable
+    reverse = ways.by_reverse(app, wanted, undoing, connection, chosen, backup, park=park)
     restore = ways.by_restore(connection, backup, problem, list(undone) if asked.tenant else None)
     found = (reverse, restore)
     way = _taken(found, asked)
     others = [schema for schema, books in scene.every.items() if schema not in undone and _has(books, ordered)]
     putting = _putting(asked, others, hold=asked.hold or app.loaded.settings.rollback.hold)
     notes = [*app.remarks(database), *_notes(scene.project, others, putting, undoing)]
-    return Plan(connection.info.dbname, ordered, undone, found, way, putting, scene.scripts, tuple(notes))
+    if unable and reverse.losses:
+        notes.append(f"nothing is parked: {unable}")
+    too_much = "" if asked.park else _too_much(app, way)
+    return Plan(connection.info.dbname, ordered, undone, found, way, putting, scene.scripts, tuple(notes), too_much)
+
+
+def _parks(app: App, asked: Asked) -> bool:
+    return app.loaded.settings.park.enabled if asked.park is None else asked.park
+
+
+def _too_much(app: App, way: Way) -> str:
+    """That what is parked is more than the setting allows, '' where it is not."""
+    ceiling = app.loaded.settings.park.ceiling * _MEGABYTE
+    if sum(each.bytes for each in way.parked) <= ceiling:
+        return ""
+    return f"{'; '.join(map(parked_line, way.parked))}: more than park.ceiling, {size_text(ceiling)}"
+
+
+def parked_line(each: Expected) -> str:
+    """What is parked of a table, about."""
+    park = each.park
+    what = "" if park.whole else f"{', '.join(column.name for column in park.columns)} of "
+    return (
+        f"{what}about {count_of(each.rows, 'row')} of {'.'.join(park.relation)}, {size_text(each.bytes)}, for `invoke reapply`"
+    )
 
 
 def _chosen(app: App, database: str | None, asked: Asked, own: str, every: Mapping[str, Books]) -> dict[str, Books]:

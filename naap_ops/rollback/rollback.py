@@ -10,6 +10,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -26,7 +27,9 @@ from naap_ops.procedure.perform import abort, perform
 from naap_ops.procedure.step import Step
 from naap_ops.restore.failures import server_errors
 from naap_ops.restore.locking import procedure_lock
+from naap_ops.reverse.images import store
 from naap_ops.reverse.images.model import Keep, images_of
+from naap_ops.reverse.images.parks import Park
 from naap_ops.reverse.images.staged import Staged
 from naap_ops.rollback import audit
 from naap_ops.rollback.filling import Filling
@@ -52,7 +55,8 @@ class Request:
     """What is done, as the journal keeps it. ``schemas``: by schema the migrations undone there, newest first. ``downs``: their
     reverses; ``halves``: by schema, for those that had failed half-way there, ``text`` and ``upto`` of :class:`Half`.
     ``filled``: likewise the reverses that bring rows back; ``told``: their conflicts are listed;
-    ``fetched``: the keeps that first come out of backup ``source``; ``staged``: likewise the columns that are filled first."""
+    ``fetched``: the keeps that first come out of backup ``source``; ``staged``: likewise the columns that are filled first;
+    ``parks``: likewise what is parked."""
 
     database: str
     migrations: list[str]
@@ -70,6 +74,7 @@ class Request:
     source: str | None = None
     fetched: dict[str, dict[str, list[dict[str, Any]]]] = field(default_factory=dict)
     staged: dict[str, dict[str, list[dict[str, Any]]]] = field(default_factory=dict)
+    parks: dict[str, dict[str, list[dict[str, Any]]]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -91,6 +96,8 @@ class Outcome:
     steps: list[dict[str, Any]]
     restored: dict[str, int] = field(default_factory=dict)
     conflicts: list[dict[str, Any]] = field(default_factory=list)
+    parked: dict[str, int] = field(default_factory=dict)
+    unparked: dict[str, int] = field(default_factory=dict)
     tenants: dict[str, str] = field(default_factory=dict)
     commit: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
@@ -141,6 +148,7 @@ def plan_of(app: App, ref: str | None) -> tuple[str, list[str]]:
         request = Request(**journal.request)
         lines = [f"{journal.id}, begun {journal.events[0]['at']} by {journal.events[0]['user']}@{journal.events[0]['host']}"]
         lines += [f"{each['name']}: {each['state']}" for each in journal.steps()]
+        lines += ["what was parked comes back with it"] if request.parks else []
         lines += [f"the reverse loses {loss}, which applying it again does not bring back" for loss in request.losses]
         return request.database, lines
 
@@ -211,6 +219,10 @@ def _request(app: App, plan: Plan, asked: Asked, address: str) -> Request:
             schema: {name: [one.as_dict() for one in each.staged] for name, each in of.items() if each.staged}
             for schema, of in plan.way.filled.items()
         },
+        {
+            schema: {name: [park.as_dict() for park in parks] for name, parks in of.items()}
+            for schema, of in plan.way.parks.items()
+        },
     )
 
 
@@ -230,14 +242,15 @@ def _ground(app: App, connection: Connection, database: str | None, journal: Jou
     return Ground(connection, app.info(database), journal, statuses.place_of(app), patience, app.events)
 
 
-def _units(ground: Ground, request: Request) -> dict[str, list[Unit]]:
+def _units(ground: Ground, request: Request, lasting: timedelta) -> dict[str, list[Unit]]:
     putting = Putting(**request.putting)
 
     def unit(name: str, schema: str) -> Unit:
         half = request.halves.get(schema, {}).get(name)
         if half is None:
             text = request.filled.get(schema, {}).get(name, request.downs[name])
-            return Unit(ground, name, schema, text, putting, told=request.told)
+            parks = tuple(map(Park.of, request.parks.get(schema, {}).get(name, ())))
+            return Unit(ground, name, schema, text, putting, told=request.told, parks=parks, lasting=lasting)
         return Unit(ground, name, schema, half["text"], putting, half["upto"])
 
     return {schema: [unit(name, schema) for name in names] for schema, names in request.schemas.items()}
@@ -253,7 +266,7 @@ def _reversing(app: App, ground: Ground, request: Request) -> dict[str, list[Ste
     jobs = app.loaded.settings.rollback.jobs
     return {
         schema: [step for unit in units for step in (*_filling(unit, request, jobs), unit)]
-        for schema, units in _units(ground, request).items()
+        for schema, units in _units(ground, request, app.loaded.settings.park.expires).items()
     }
 
 
@@ -290,6 +303,8 @@ def _carried_out(app: App, connection: Connection, database: str | None, journal
     trouble = audit.prepare(connection)
     failed: dict[str, OpsError] = {}
     perform(journal, _fetching(app, ground, database, request), app.events, end=False)
+    if request.parks:
+        store.prepare(connection)
     for schema, steps in _reversing(app, ground, request).items():
         try:
             with server_errors(ground.info, "rolling back"):
@@ -336,7 +351,9 @@ def _outcome(app: App, journal: Journal, request: Request, tenants: Mapping[str,
         record=str(app.state / "records" / f"{journal.id}.json"),
         journal=journal.id,
         steps=journal.steps(),
-        restored={} if undone else _sums(facts),
+        restored={} if undone else _sums(facts, "restored"),
+        parked={} if undone else _sums(facts, "parked"),
+        unparked=_sums([fact["unparked"] for fact in facts if "unparked" in fact], "rows") if undone else {},
         conflicts=[] if undone else [one for each in facts for one in each.get("conflicts", [])],
         tenants=dict(tenants) if len(tenants) > 1 else {},
         commit=list(journal.facts("settle").get("commit", [])),
@@ -345,11 +362,11 @@ def _outcome(app: App, journal: Journal, request: Request, tenants: Mapping[str,
     return _recorded(journal, outcome)
 
 
-def _sums(facts: Sequence[Mapping[str, Any]]) -> dict[str, int]:
-    """Rows that came back, by table, over all migrations."""
+def _sums(facts: Sequence[Mapping[str, Any]], what: str) -> dict[str, int]:
+    """Rows by table, over all migrations."""
     found: dict[str, int] = {}
     for each in facts:
-        for table, rows in each.get("restored", {}).items():
+        for table, rows in each.get(what, {}).items():
             found[table] = found.get(table, 0) + rows
     return found
 

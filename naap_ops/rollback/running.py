@@ -109,8 +109,9 @@ class Run:
             for key, value in self.journal.facts(self.step).items()
         )
 
-    def through(self, parts: Sequence[Part], schema: str, finish: Hook) -> None:
-        """Every part that is not done; ``finish`` runs in the last transaction, with the last part if that has one.
+    def through(self, parts: Sequence[Part], schema: str, finish: Hook, start: Hook | None = None) -> None:
+        """Every part that is not done; ``finish`` runs in the last transaction, with the last part if that has one. ``start``
+        runs in the first part that is a transaction, before it.
 
         Raises Blocked, naming who held the lock; Refused when a statement fails, which then has changed nothing but what
         parts outside of transactions have done; PrivilegeMissing; ServerUnreachable.
@@ -120,10 +121,11 @@ class Run:
         last = lead.pop() if lead and lead[-1].transactional else None
         for at, part in enumerate(lead):
             if part.transactional:
-                self._transaction(str(at), part, None)
+                self._transaction(str(at), part, None, start)
+                start = None
             else:
                 self._outside(str(at), part)
-        self._transaction("end", last, finish)
+        self._transaction("end", last, finish, start)
 
     def session(self, schema: str) -> None:
         """Settings under which its statements run."""
@@ -134,12 +136,14 @@ class Run:
 
     # --- in a transaction ---------------------------------------------------------------------------------------------
 
-    def _transaction(self, key: str, part: Part | None, finish: Hook | None) -> None:
+    def _transaction(self, key: str, part: Part | None, finish: Hook | None, start: Hook | None) -> None:
         if self._settled(key):
             return
 
         def attempt() -> None:
             with self.connection.transaction():
+                if start is not None:
+                    start(self.connection)
                 if part is not None:
                     self.connection.execute(part.sql.encode())
                 if finish is not None:

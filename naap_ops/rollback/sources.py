@@ -14,6 +14,7 @@ from naap_ops.restore.outcome import size_text
 from naap_ops.reverse import files
 from naap_ops.reverse.images import store
 from naap_ops.reverse.images.model import Image, Keep, images_of
+from naap_ops.reverse.images.parks import Park
 from naap_ops.reverse.images.staged import Staged
 from naap_ops.rollback import rehydrating
 from naap_ops.wording import count_of
@@ -41,12 +42,19 @@ _DATA: Final = ("rows", "values", "residue")
 
 @dataclass(frozen=True)
 class Known:
-    """A reverse that is proved: its ``text``, its ``losses`` and the ``keeps`` that would make up for them (None: not known, it
-    was written by an older version)."""
+    """A reverse that is proved: its ``text``, its ``losses``, the ``keeps`` that would make up for them, and the ``parks`` that
+    keep what it takes away itself (None: not known, it was written by an older version)."""
 
     text: str
     losses: Sequence[Mapping[str, Any]]
     keeps: Sequence[Keep] | None = ()
+    parks: Sequence[Park] | None = ()
+
+    @property
+    def complete(self) -> bool:
+        """All that could make up for its losses is known."""
+        since = any(loss.get("since") for loss in self.losses)
+        return not (self.loses_data and self.keeps is None) and not (since and self.parks is None)
 
     @property
     def loses_data(self) -> bool:

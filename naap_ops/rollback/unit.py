@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +19,8 @@ from naap_ops.prisma import advisory, archive, tracking
 from naap_ops.prisma.archive import Entry
 from naap_ops.prisma.tracking import State
 from naap_ops.procedure.step import Step
-from naap_ops.reverse.images import brought, store
+from naap_ops.reverse.images import brought, parking, store, unparking
+from naap_ops.reverse.images.parks import Park
 from naap_ops.reverse.script import parse
 from naap_ops.rollback import audit
 from naap_ops.rollback.running import Part, Patience, Run, forward_parts, reverse_parts
@@ -58,7 +60,8 @@ class Putting:
 @dataclass
 class Unit(Step):
     """``down``: the ``down.sql`` that was planned. ``schema``: whose tables and books. ``upto``: where the migration had failed
-    half-way, how many of its statements had taken effect. ``told``: conflicts are listed."""
+    half-way, how many of its statements had taken effect. ``told``: conflicts are listed. ``parks``: what is parked of what
+    goes, ``lasting`` so long."""
 
     ground: Ground
     migration: str
@@ -67,6 +70,8 @@ class Unit(Step):
     putting: Putting
     upto: int | None = None
     told: bool = True
+    parks: Sequence[Park] = ()
+    lasting: timedelta = timedelta()
     name: str = field(init=False)
     text: str = field(init=False)
 
@@ -99,7 +104,7 @@ class Unit(Step):
             moved.extend(self._books(connection))
 
         try:
-            self._down.through(self._reverse(), self.schema, finish)
+            self._down.through(self._reverse(), self.schema, finish, self._park)
         except OpsError as error:
             connection = self.ground.connection
             if not connection.broken:  # else nobody knows yet whether it was committed
@@ -108,6 +113,13 @@ class Unit(Step):
                 audit.failed(connection, **self._who, what="rollback", error=error.text)
             raise
         return {"retries": self._down.retries}
+
+    def _park(self, connection: Connection) -> None:
+        """What the reverse takes away, for rolling forward again."""
+        attempt = tracking.read(connection, self.schema).attempt(self.migration)
+        facts = {"migration": self.migration, "schema": self.schema, "attempt": attempt}
+        parked = parking.park(connection, self.parks, **facts, lasting=self.lasting)
+        self.ground.journal.fact(self.name, parked=parked)
 
     def _brought(self, connection: Connection) -> None:
         """What came back from images, as far as that can be known only now; they are of no more use, and go."""
@@ -147,8 +159,7 @@ class Unit(Step):
     # --- forward again ------------------------------------------------------------------------------------------------
 
     def undo(self) -> dict[str, Any] | None:
-        """The migration runs again and its rows are put back as they were; then the folder. What had been written into what
-        the reverse took away is not brought back by this."""
+        """The migration runs again and its rows are put back as they were, with what was parked; then the folder."""
         if self.halfway():
             self.run()  # half of a reverse has no way back but through its end
         entry = entry_of(self.ground, self.migration, self.source)
@@ -159,6 +170,8 @@ class Unit(Step):
                 script = prefix(script, self.upto)
 
             def finish(connection: Connection) -> None:
+                back = unparking.bring_back(connection, self.migration, self.schema, fresh=True)
+                self.ground.journal.fact(self.name, unparked=back.as_dict())
                 tracking.put_back(connection, self.schema, self.migration, rows)
                 audit.add(connection, **self._who, what="rollback undone", result="done")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
@@ -18,7 +18,10 @@ from naap_ops.backup.repository import Backup
 from naap_ops.errors import OpsError
 from naap_ops.halfway import Half
 from naap_ops.reverse import document, files
+from naap_ops.reverse.images import parking
 from naap_ops.reverse.images.model import SOURCES, Keep
+from naap_ops.reverse.images.parking import Expected
+from naap_ops.reverse.images.parks import PARKED, Park
 from naap_ops.rollback import objections, since, sources
 from naap_ops.rollback.sources import Filled, Known
 from naap_ops.wording import count_of
@@ -51,6 +54,7 @@ class Way:
     ``uncounted``: those of the losses of which nobody knows how many rows they are: what the migration itself had destroyed.
     ``filled``: by schema and migration, the reverse that brings rows back; ``source``: the backup that some of them are in.
     ``halves``: by schema and migration, where that failed half-way, the reverse of what took effect; ``told``: how far it came.
+    ``parks``: by schema and migration, what of that is parked which the reverse takes away; ``parked``: about how much.
     """
 
     strategy: str
@@ -66,6 +70,8 @@ class Way:
     source: Backup | None = None
     told: tuple[str, ...] = ()
     uncounted: tuple[str, ...] = ()
+    parks: Mapping[str, Mapping[str, Sequence[Park]]] = field(default_factory=dict)
+    parked: tuple[Expected, ...] = ()
 
     @property
     def possible(self) -> bool:
@@ -80,6 +86,15 @@ class Way:
         """Rows that the migration had destroyed, in sentences."""
         return tuple(dict.fromkeys(line for of in self.filled.values() for each in of.values() for line in each.lines()))
 
+    @property
+    def parked_rows(self) -> dict[str, int]:
+        """By table, about; of those that have any."""
+        found: dict[str, int] = {}
+        for each in self.parked:
+            table = ".".join(each.park.relation)
+            found[table] = max(found.get(table, 0), each.rows)
+        return {table: rows for table, rows in found.items() if rows}
+
     def as_dict(self) -> dict[str, Any]:
         return {
             "strategy": self.strategy,
@@ -92,6 +107,7 @@ class Way:
             "uncounted": list(self.uncounted),
             "halfway": list(self.told),
             "comes_back": list(self.comes_back),
+            "parked": self.parked_rows,
         }
 
 
@@ -134,9 +150,11 @@ def by_reverse(
     connection: Connection,
     books: Mapping[str, Books],
     backup: Backup | None = None,
+    *,
+    park: bool = False,
 ) -> Way:
-    """``undoing`` newest first; ``books`` of the schemas in question; ``backup`` from before all of them. Reverses that are not
-    at hand are made and proved now, which takes a while."""
+    """``undoing`` newest first; ``books`` of the schemas in question; ``backup`` from before all of them; ``park``: what it
+    takes away is parked. Reverses that are not at hand are made and proved now, which takes a while."""
     blocked = [f"{each.name}: {each.problem}" for each in undoing if each.problem]
     if blocked:
         return Way(REVERSE, "; ".join(blocked))
@@ -148,16 +166,18 @@ def by_reverse(
     losses: list[str] = []
     uncounted: list[str] = []
     counted: list[tuple[list[Placed], Sequence[str]]] = []
+    parks: dict[str, dict[str, Sequence[Park]]] = {}
     try:
         for each in undoing:
             assert each.files is not None
             if each.applied:
                 known = at_hand(each.files)
-                if known is None or (known.loses_data and known.keeps is None):
+                if known is None or not known.complete:
                     known = _made(app, replace(wanted, schema=each.applied[0]), each.files)
                 downs[each.name] = known.text
                 own = document.schema_of(known.text) or each.applied[0]
                 plain = list(each.applied)
+                _add_parks(parks if park else {}, each, known, own)
                 for schema in each.applied:
                     more = sources.filled(app, wanted, each.files, known, own, books[schema], connection, backup, told)
                     if more is not None:
@@ -174,11 +194,17 @@ def by_reverse(
         return Way(REVERSE, error.text, told=tuple(told))
     until = time.monotonic() + _COUNT_SECONDS
     for placed, schemas in counted:
-        rows, said = _losses(connection, placed, schemas, until)
+        rows, said = _losses(connection, placed, schemas, until, SOURCES if not park else (*SOURCES, PARKED))
         for table, number in rows.items():
             lost[table] = max(lost.get(table, 0), number)
         losses += said.values()
         uncounted += [said[at] for at, (_, loss) in enumerate(placed) if at in said and _is_uncounted(loss)]
+    parked = [
+        one
+        for of in parks.values()
+        for name, each_of in of.items()
+        for one in parking.expected(connection, name, each_of, until)
+    ]
     problem = _objection(connection, undoing[0], downs, halves, brought)
     count = sum(_statements(downs[each.name]) * len(each.applied) for each in undoing if each.applied)
     count += sum(_statements(half.text) for of in halves.values() for half in of.values())
@@ -200,7 +226,14 @@ def by_reverse(
         source=source,
         told=tuple(told),
         uncounted=tuple(dict.fromkeys(uncounted)),
+        parks=parks,
+        parked=tuple(parked),
     )
+
+
+def _add_parks(parks: dict[str, dict[str, Sequence[Park]]], each: Undoing, known: Known, own: str) -> None:
+    for schema in each.applied if known.parks else ():
+        parks.setdefault(schema, {})[each.name] = [one.moved(own, schema) for one in known.parks or ()]
 
 
 def _bytes_of(backup: Backup, brought: Mapping[str, Mapping[str, Filled]]) -> float:
@@ -263,7 +296,8 @@ def at_hand(migration: files.Migration) -> Known | None:
     if not proved:
         return None
     keeps = tuple(map(Keep.of, known["keeps"])) if "keeps" in known else None
-    return Known(text, list(known.get("losses", [])), keeps)
+    parks = tuple(map(Park.of, known["parks"])) if "parks" in known else None
+    return Known(text, list(known.get("losses", [])), keeps, parks)
 
 
 def _made(app: App, wanted: reverses.Wanted, migration: files.Migration) -> Known:
@@ -276,7 +310,7 @@ def _made(app: App, wanted: reverses.Wanted, migration: files.Migration) -> Know
     if made.reverse.status != "proved":
         kind = ReverseRefused if made.exit_code == reverses.REFUSED else ProofFailed
         raise kind(reason=f"{migration.name} has no proved reverse: {made.reverse.reason.splitlines()[0]}")
-    return Known(made.reverse.text, made.reverse.losses, made.reverse.keeps)
+    return Known(made.reverse.text, made.reverse.losses, made.reverse.keeps, made.reverse.parks)
 
 
 def _statements(text: str) -> int:
@@ -290,15 +324,15 @@ def _statements(text: str) -> int:
 
 
 def _losses(
-    connection: Connection, losses: Iterable[Placed], schemas: Sequence[str], until: float
+    connection: Connection, losses: Iterable[Placed], schemas: Sequence[str], until: float, back: Collection[str]
 ) -> tuple[dict[str, int], dict[int, str]]:
     """Rows by table, and a sentence for each loss, by its place among them. Values of a column count the rows that have one;
     what the forward took is not counted, it is no longer there. ``until``: what is not counted by then, as time.monotonic()
-    tells it, is estimated."""
+    tells it, is estimated. ``back``: the sources from which it comes back."""
     lost: dict[str, int] = {}
     said: dict[int, str] = {}
     for at, (words, loss) in enumerate(losses):
-        if loss.get("source", "none") in SOURCES:
+        if loss.get("source", "none") in back:
             continue  # it comes back
         count = 0
         column = bool(words) and loss["loss"] == "values" and len(words) == 3

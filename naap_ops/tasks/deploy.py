@@ -9,6 +9,8 @@ from naap_ops.wording import count_of
 
 _SHOWN = 3  # losses of one reverse
 _BACK = {"capture": "out of what is kept at the deploy", "backup": "out of the backup"}
+_LEFT = 20  # rows that stay parked
+_PARKED = "parked"  # the source of losses that a rollback keeps for a reapply
 
 if TYPE_CHECKING:
     from naap_ops.deploys.capture import Wanted
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     allow_unproved="this migration may go without a proved reverse; repeatable",
     capture="keep the rows that go, however many they are (setting capture.ceiling)",
     no_capture="keep none of the rows that go: only the backup has them, then",
+    no_parked="leave parked what rollbacks of these migrations have kept",
     drift="refuse where the schema is not what its applied migrations make, seen on a shadow",
     project="the folder in which `npx prisma` is run (setting prisma.root; else it is looked for)",
     dry_run="look, prove the reverses, apply nothing and write nothing",
@@ -39,6 +42,7 @@ def deploy(
     all_tenants: bool = False,
     capture: bool = False,
     no_capture: bool = False,
+    no_parked: bool = False,
     drift: bool = False,
     project: str | None = None,
     dry_run: bool = False,
@@ -68,7 +72,7 @@ def deploy(
             hint="Give --yes as well if that is meant; or --backup ID, one of the last hour.",
         )
     call.override(prisma__root=project)
-    asked = deploys.Asked(backup, no_backup, tuple(allow_unproved or ()), tenant, all_tenants, capture, no_capture)
+    asked = deploys.Asked(backup, no_backup, tuple(allow_unproved or ()), tenant, all_tenants, capture, no_capture, no_parked)
     exclusion.look(call.app, call.database, "deploy")
     seen = deploys.preflight(call.app, call.database, asked, drift=drift)
     if not seen.pending:
@@ -80,7 +84,7 @@ def deploy(
     call.tell_steps("backup", "reverse", "look", "migrate", "apply", "status")
     if no_backup:
         call.note("no backup is taken before it: --no-backup")
-    return _told(call, deploys.deploy(call.app, call.database, asked, seen, call.note))
+    return told(call, deploys.deploy(call.app, call.database, asked, seen, call.note))
 
 
 def _nothing(call: Call, seen: Preflight) -> dict[str, Any]:
@@ -112,7 +116,7 @@ def _dry(call: Call, asked: Asked, seen: Preflight) -> dict[str, Any]:
     for entry in migrations:
         facts = {"captured": entry["name"] in able, "backup": not asked.no_backup}
         entry["losses"] = capture.foreseen(call.app, entry["losses"], **facts)
-    plan = [*seen.lines(), *_by(call, asked), *map(_reverse_line, migrations), *kept]
+    plan = [*seen.lines(), *_by(call, asked), *map(reverse_line, migrations), *kept]
     call.say("\n".join([f"deploy to {seen.database}:", *plan]))
     return {
         "dry_run": True,
@@ -141,9 +145,11 @@ def _kept(call: Call, asked: Asked, seen: Preflight, wanted: list[Wanted]) -> tu
     return {each.migration for each in able}, [*map(str, found), *capture.reasons(call.app, wanted)]
 
 
-def _reverse_line(entry: dict[str, Any]) -> str:
-    losses = [each for each in entry["losses"] if each["source"] not in _BACK]
+def reverse_line(entry: dict[str, Any]) -> str:
+    """A migration's reverse, for people."""
+    losses = [each for each in entry["losses"] if each["source"] not in (*_BACK, _PARKED)]
     back = [f"{each['loss']} of {each['object']}" for each in entry["losses"] if each["source"] in _BACK]
+    parked = [f"{each['loss']} of {each['object']}" for each in entry["losses"] if each["source"] == _PARKED]
     shown = [f"\n  loses {each['loss']} of {each['object'] or 'the database'}: {each['reason']}" for each in losses[:_SHOWN]]
     lost = "".join([*shown, *([f"\n  and {len(losses) - _SHOWN} losses more"] if len(losses) > _SHOWN else [])])
     reason = f" ({entry['reason']})" if entry["reason"] else ""
@@ -151,23 +157,42 @@ def _reverse_line(entry: dict[str, Any]) -> str:
     brought = ""
     if back:
         source = next(_BACK[each["source"]] for each in entry["losses"] if each["source"] in _BACK)
-        more = f" and {len(back) - _SHOWN} more" if len(back) > _SHOWN else ""
-        brought = f"\n  brings back, {source}: {', '.join(dict.fromkeys(back[:_SHOWN]))}{more}"
-    return f"reverse of {entry['name']}: {entry['reverse']}{where}{reason}{brought}{lost}"
+        brought = f"\n  brings back, {source}: {_listed(back)}"
+    parks = f"\n  parks, when it is rolled back: {_listed(parked)}" if parked else ""
+    return f"reverse of {entry['name']}: {entry['reverse']}{where}{reason}{brought}{parks}{lost}"
 
 
-def _told(call: Call, record: Record) -> dict[str, Any]:
+def _listed(names: list[str]) -> str:
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return f"{', '.join(dict.fromkeys(names[:_SHOWN]))}{more}"
+
+
+def tell_back(call: Call, rows: dict[str, int], left: list[dict[str, Any]], leaving: int) -> None:
+    """What was parked, and came back or did not."""
+    from naap_ops.deploys.record import left_line
+
+    for table, number in rows.items():
+        call.say(f"brought back: {count_of(number, 'row')} of {table}")
+    for each in left[:_LEFT]:
+        call.say(f"stays parked: {left_line(each)}")
+    if leaving > _LEFT:
+        call.say(f"{count_of(leaving, 'row')} stay parked in all: see the record")
+
+
+def told(call: Call, record: Record) -> dict[str, Any]:
+    """Say what was done; the record."""
     from naap_ops.deploys.record import tenant_line
 
     where = f" in {count_of(len(record.tenants), 'schema')}" if record.tenants else ""
     call.report(detail=f"applied{where}: {', '.join(record.applied)}; backup from before: {record.backup or 'none'}")
     for entry in record.migrations:
         call.say(f"{entry['name']} is applied")
-        call.say(f"  {_reverse_line(entry)}")
+        call.say(f"  {reverse_line(entry)}")
     for tenant in record.tenants:
         call.say(f"  {tenant_line(tenant)}")
     for each in record.captured:
         call.say(f"kept for the reverse of {each['migration']}: {count_of(each['rows'], 'row')} of {each['table']}")
+    tell_back(call, record.restored, record.left, record.leaving)
     for note in record.notes:
         call.say(f"note: {note}")
     call.say(f"backup from before: {record.backup or 'none'}")

@@ -28,6 +28,8 @@ _SHOWN = 20
     keep_folder="leave the folder, mark the rows as rolled back: the next deploy runs the mended script",
     backup="restore this backup instead of the newest one from before the migration",
     conflicts="where a value that comes back was written since: report or theirs keep the newer one, ours takes the older",
+    park="keep what goes for rolling forward again, however much it is (setting park.ceiling)",
+    no_park="keep none of what goes: rows and values written since are lost",
     resume="go on with the one that was interrupted, or with that of this ID",
     abort="undo the one that was interrupted, or that of this ID: what was rolled back is applied again",
     id="with --resume or --abort: which, where several are unfinished",
@@ -45,6 +47,8 @@ def rollback(
     keep_folder: bool = False,
     backup: str | None = None,
     conflicts: str = "report",
+    park: bool = False,
+    no_park: bool = False,
     resume: str | None = None,
     abort: str | None = None,
     id: str | None = None,
@@ -79,11 +83,15 @@ def rollback(
         raise UsageError(detail=f"--strategy is reverse or restore, not {strategy!r}")
     if conflicts not in ("report", "theirs", "ours"):
         raise UsageError(detail=f"--conflicts is report, theirs or ours, not {conflicts!r}")
-    asked = Asked(migration, strategy, cascade, tenant, all_tenants, hold, keep_folder, backup, conflicts)
+    if park and no_park:
+        raise UsageError(detail="--park or --no-park, not both")
+    parks = True if park else False if no_park else None
+    asked = Asked(migration, strategy, cascade, tenant, all_tenants, hold, keep_folder, backup, conflicts, parks)
     plan = _planned(call, asked)
     if dry_run:
         call.say("\n".join([f"rollback of {plan.migration} in {plan.database}:", *plan.lines()]))
         return _as_dict(plan)
+    plan.decided()
     call.confirm_name(f"rolling back {plan.migration} in {plan.database!r}", plan.database, plan.lines())
     if plan.way.backup is not None and not (tenant or all_tenants):
         return _restored(call, dataclasses.replace(asked, ref=plan.migration, backup=plan.way.backup.id))
@@ -143,6 +151,7 @@ def _as_dict(plan: Plan) -> dict[str, Any]:
         "strategy": plan.way.strategy,
         "statements": plan.way.statements,
         "lost": dict(plan.way.lost),
+        "parked": plan.way.parked_rows,
         "ways": [way.as_dict() for way in plan.ways],
         "plan": plan.lines(),
     }
@@ -162,6 +171,8 @@ def _told(call: Call, outcome: Outcome) -> dict[str, Any]:
         call.say(f"conflict: {each['table']} {each['key']}: {what} it was written since, and stays as it is")
     if len(outcome.conflicts) > _SHOWN:
         call.say(f"and {count_of(len(outcome.conflicts) - _SHOWN, 'conflict')} more: see the record")
+    for table, rows in outcome.parked.items():
+        call.say(f"parked: {count_of(rows, 'row')} of {table}: `invoke reapply` brings them back")
     for loss in outcome.losses:
         call.say(f"lost: {loss}")
     for path in outcome.archive:

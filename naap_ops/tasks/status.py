@@ -53,6 +53,7 @@ def status(
         "tables": list(found.tables),
         "in_step": in_step,
         "migrations": [{**dataclasses.asdict(entry), "state": entry.state.value} for entry in found.entries],
+        "parked": [each.as_dict() for each in found.parked],
         "drift": drifting.drift_of(report) if report else [],
         "drift_state": drifting.state_of(report) if report else None,
         "notes": [*notes, *(note for schema in report.schemas for note in schema.notes)] if report else notes,

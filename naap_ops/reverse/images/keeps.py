@@ -15,7 +15,7 @@ _OF_USERS: Final = 16384  # oids from here on are not the server's own
 _INTEGERS: Final = frozenset({"smallint", "integer", "bigint"})
 _TEXTS: Final = frozenset({"text", "character varying"})
 # Types whose `=` holds for the very same value only.
-_EXACT: Final = _INTEGERS | {
+EXACT: Final = _INTEGERS | {
     "boolean", "date", "uuid", "bytea", "oid", "timestamp without time zone", "timestamp with time zone",
     "time without time zone",
 }  # fmt: skip
@@ -142,8 +142,8 @@ class _Table:
         return same and all(touch.columns is None and touch.what in _REMOVALS for touch in self.touches)
 
     def _key(self, was: Mapping[int, Any], now: Mapping[int, Any], touched: frozenset[int]) -> tuple[KeptColumn, ...]:
-        before = list(_unique(self.first, self.row.key))
-        there = {frozenset(each) for each in _unique(self.last, self.row.key)} if self.after else set()
+        before = list(unique(self.first, self.row.key))
+        there = {frozenset(each) for each in unique(self.last, self.row.key)} if self.after else set()
         for numbers in before:
             keys = [(self.row.key << 16) | number for number in numbers]
             if touched & set(keys) or not all(key in was and was[key].not_null for key in keys):
@@ -159,7 +159,7 @@ class _Table:
         before, too."""
         if not self.after or any(touch.columns is None for touch in self.touches):
             return ()
-        for numbers in _unique(self.last, self.row.key):
+        for numbers in unique(self.last, self.row.key):
             keys = [(self.row.key << 16) | number for number in numbers]
             if not touched & set(keys) and all(
                 key in was and key in now and now[key].not_null and _same_key(was[key], now[key]) for key in keys
@@ -168,7 +168,7 @@ class _Table:
         return ()
 
 
-def _unique(catalog: Catalog, table: int) -> Iterator[tuple[int, ...]]:
+def unique(catalog: Catalog, table: int) -> Iterator[tuple[int, ...]]:
     """Numbers of columns that are unique together, primary keys first."""
     keys = sorted(catalog.children("constraint", "table_key", table), key=lambda row: (row.type != "p", row.name))
     yield from (tuple(row.numbers) for row in keys if row.type in ("p", "u"))
@@ -187,17 +187,17 @@ def _same_key(was: Any, now: Any) -> bool:
     return was.type_key == now.type_key or any({base(was), base(now)} <= family for family in (_INTEGERS, _TEXTS))
 
 
-def _plain(row: Any) -> bool:
+def plain(row: Any) -> bool:
     return bool(row.type_key < _OF_USERS and row.collation is None)
 
 
 def _key_column(was: Any, now: Any) -> KeptColumn:
-    plain = _plain(was) and _plain(now) and was.type_key == now.type_key
-    return KeptColumn(was.name, now.name, plain, plain)
+    same = plain(was) and plain(now) and was.type_key == now.type_key
+    return KeptColumn(was.name, now.name, same, same)
 
 
 def _kept(was: Any, now: Any) -> KeptColumn:
     if now is None:
-        return KeptColumn(was.name, None, _plain(was))
-    equal = "native" if base(now) in _EXACT and _plain(now) else "text"
-    return KeptColumn(was.name, now.name, _plain(was), _plain(now), equal, _type(was) != _type(now))
+        return KeptColumn(was.name, None, plain(was))
+    equal = "native" if base(now) in EXACT and plain(now) else "text"
+    return KeptColumn(was.name, now.name, plain(was), plain(now), equal, _type(was) != _type(now))

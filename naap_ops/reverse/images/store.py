@@ -7,9 +7,9 @@ is passed over.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import timedelta
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from naap_ops.reverse.images.model import SCHEMA, Image, Keep
 
@@ -38,12 +38,22 @@ where migration = %s and schema = %s and attempt = %s
   and pg_catalog.to_regclass(pg_catalog.format('{SCHEMA}.%%I', image)) is not null
 order by image
 """
-_EXPIRED: Final = f"delete from {SCHEMA}.images where expires_at < clock_timestamp() returning image"
+_EXPIRED: Final = f"delete from {SCHEMA}.images where expires_at < clock_timestamp() and source <> 'parked' returning image"
+
+
+def there(connection: Connection) -> bool:
+    """Whether there is a register."""
+    return connection.execute(_THERE).fetchone() == (True,)
+
+
+def enter(connection: Connection, values: Sequence[Any]) -> None:
+    """One row of it: image, migration, schema, attempt, source, keep as JSON, rows, bytes, how long it lasts."""
+    connection.execute(_ROW, values)
 
 
 def prepare(connection: Connection) -> None:
     """Have the register be there. ``connection`` in autocommit. Raises what psycopg raises: InsufficientPrivilege, say."""
-    if connection.execute(_THERE).fetchone() != (True,):
+    if not there(connection):
         with connection.transaction():
             connection.execute(_DDL.encode())
 
@@ -56,20 +66,20 @@ def register(
     for image in images:
         keep = json.dumps(image.keep.as_dict())
         values = [image.table, migration, schema, attempt, image.source, keep, image.rows or 0, image.bytes or 0, lasting]
-        connection.execute(_ROW, values)
+        enter(connection, values)
 
 
 def find(connection: Connection, migration: str, schema: str, attempt: str) -> tuple[Image, ...]:
     """The images that were taken when this attempt applied the migration, those that are there."""
-    if connection.execute(_THERE).fetchone() != (True,):
+    if not there(connection):
         return ()
     rows = connection.execute(_FIND, [migration, schema, attempt]).fetchall()
     return tuple(Image(Keep.of(json.loads(keep)), table, source, rows, size) for table, source, keep, rows, size in rows)
 
 
 def prune(connection: Connection) -> list[str]:
-    """Drop what has expired; the names of those tables. ``connection`` in autocommit."""
-    if connection.execute(_THERE).fetchone() != (True,):
+    """Drop what has expired, but for what is parked; the names of those tables. ``connection`` in autocommit."""
+    if not there(connection):
         return []
     from psycopg import sql
 
@@ -81,11 +91,11 @@ def prune(connection: Connection) -> list[str]:
 
 
 def forget(connection: Connection, migration: str, schema: str) -> None:
-    """Drop the images of a migration that is undone, in the transaction that is open: its rows are back."""
-    if connection.execute(_THERE).fetchone() != (True,):
+    """Drop the images of a migration that is undone, in the transaction that is open: its rows are back. Parked ones stay."""
+    if not there(connection):
         return
     from psycopg import sql
 
-    query = f"delete from {SCHEMA}.images where migration = %s and schema = %s returning image"
+    query = f"delete from {SCHEMA}.images where migration = %s and schema = %s and source <> 'parked' returning image"
     for (name,) in connection.execute(query.encode(), [migration, schema]).fetchall():
         connection.execute(sql.SQL("drop table if exists {}").format(sql.Identifier(SCHEMA, name)))

@@ -29,12 +29,12 @@ def deployed(fleet: Fleet) -> Fleet:
 def test_the_losses_are_those_of_the_schemas_that_are_meant(deployed: Fleet) -> None:
     """Wherever the reverse was proved."""
     deployed.sql(TENANT.format("core"), TENANT.format("tenant_02"), TENANT.format("tenant_03"))
-    one = rollback(deployed, "--tenant", "02", "--strategy", "reverse", "--dry-run")
+    one = rollback(deployed, "--tenant", "02", "--strategy", "reverse", "--no-park", "--dry-run")
     assert one["lost"] == {"tenant_02.tenants": 1}
     assert "loses values of tenant_02.tenants.settings (1 row)" in " ".join(one["plan"])
-    none = rollback(deployed, "--tenant", "01", "--dry-run")
+    none = rollback(deployed, "--tenant", "01", "--no-park", "--dry-run")
     assert none["lost"] == {}
-    every = rollback(deployed, "--all-tenants", "--strategy", "reverse", "--dry-run")
+    every = rollback(deployed, "--all-tenants", "--strategy", "reverse", "--no-park", "--dry-run")
     assert every["lost"] == dict.fromkeys(("core.tenants", "tenant_02.tenants", "tenant_03.tenants"), 1)
     assert "loses values of *.tenants.settings (3 rows)" in " ".join(every["plan"])
 

@@ -112,7 +112,7 @@ def test_from_push_to_migrations_and_back(naap: Naap, prisma_packages: Path) -> 
 
     # By the reverse: what was there before the migration stays as it is.
     naap.sql("""insert into plugin_community."Reputation" select 'r', id from public."User" limit 1""")
-    gone = naap.say("rollback", "--migration", "latest", "--strategy", "reverse")
+    gone = naap.say("rollback", "--migration", "latest", "--strategy", "reverse", "--no-park")
     assert gone["lost"] == {"plugin_community.Reputation": 1, "public.User": 40}
     assert (gone["untracked"], naap.objects()) == ({"public": [REPUTATION]}, before)
     assert naap.say("status", "--drift")["in_step"]

@@ -89,7 +89,7 @@ def test_schema_rows_and_folder_go_together(deployed: Site) -> None:
 
 def test_what_is_lost_is_counted_and_said_before(deployed: Site) -> None:
     deployed.sql('update "Wallet" set balance = id where id > 2')
-    shown = deployed.run("rollback", "--migration", "latest", "--dry-run", "--json")
+    shown = deployed.run("rollback", "--migration", "latest", "--no-park", "--dry-run", "--json")
     assert shown.code == 0, shown.err
     [reverse, restore] = shown.json["ways"]
     assert reverse["possible"]
@@ -360,8 +360,10 @@ def test_losses_are_counted_in_the_tenant_whatever_schema_the_reverse_was_made_i
     down = tenants.run("reverse", "--migration", "latest", "--from", "history", "--json")
     assert down.code == 0, down.err
     tenants.sql('insert into "tenant_b"."Wallet" (id, balance) values (1, 10), (2, 20)')
-    shown = tenants.run("rollback", "--migration", "latest", "--tenant", "b", "--dry-run", "--json")
+    shown = tenants.run("rollback", "--migration", "latest", "--tenant", "b", "--no-park", "--dry-run", "--json")
     assert shown.json["ways"][0]["lost"] == {"tenant_b.Wallet": 2}
+    parked = tenants.run("rollback", "--migration", "latest", "--tenant", "b", "--dry-run", "--json")
+    assert (parked.json["ways"][0]["lost"], parked.json["parked"]) == ({}, {"tenant_b.Wallet": 2})
 
 
 def test_one_that_fails_neither_stops_nor_hides_the_others(tenants: Site) -> None:

@@ -13,6 +13,7 @@ _LEFT = 20  # rows that stay parked
 _PARKED = "parked"  # the source of losses that a rollback keeps for a reapply
 
 if TYPE_CHECKING:
+    from naap_ops.app import App
     from naap_ops.deploys.capture import Wanted
     from naap_ops.deploys.deploy import Asked
     from naap_ops.deploys.preflight import Preflight
@@ -104,19 +105,27 @@ def _by(call: Call, asked: Asked) -> list[str]:
     return [f"{backup}; applied by {' '.join(words) if words else 'the built-in deploy'}"]
 
 
-def _dry(call: Call, asked: Asked, seen: Preflight) -> dict[str, Any]:
+def reverses(call: Call, app: App, asked: Asked, seen: Preflight) -> tuple[list[dict[str, Any]], list[str]]:
+    """What is proved of each pending migration, as JSON, and in lines with what would be kept of its rows."""
     from naap_ops.deploys import capture, ways_back
+
+    found = ways_back.reverse(app, call.database, seen, asked.allowed, check=True)
+    able, kept = _kept(app, asked, seen, [each.wanted for each in found if each.wanted is not None])
+    migrations = [each.as_dict() for each in found]
+    for entry in migrations:
+        facts = {"captured": entry["name"] in able, "backup": not asked.no_backup}
+        entry["losses"] = capture.foreseen(app, entry["losses"], **facts)
+    return migrations, [*map(reverse_line, migrations), *kept]
+
+
+def _dry(call: Call, asked: Asked, seen: Preflight) -> dict[str, Any]:
+    from naap_ops.deploys import ways_back
 
     ways_back.known(seen, asked.allowed)
     if asked.backup:
         ways_back.fresh(call.app, seen.target, asked.backup)
-    reverses = ways_back.reverse(call.app, call.database, seen, asked.allowed, check=True)
-    able, kept = _kept(call, asked, seen, [each.wanted for each in reverses if each.wanted is not None])
-    migrations = [each.as_dict() for each in reverses]
-    for entry in migrations:
-        facts = {"captured": entry["name"] in able, "backup": not asked.no_backup}
-        entry["losses"] = capture.foreseen(call.app, entry["losses"], **facts)
-    plan = [*seen.lines(), *_by(call, asked), *map(reverse_line, migrations), *kept]
+    migrations, lines = reverses(call, call.app, asked, seen)
+    plan = [*seen.lines(), *_by(call, asked), *lines]
     call.say("\n".join([f"deploy to {seen.database}:", *plan]))
     return {
         "dry_run": True,
@@ -131,18 +140,18 @@ def _dry(call: Call, asked: Asked, seen: Preflight) -> dict[str, Any]:
     }
 
 
-def _kept(call: Call, asked: Asked, seen: Preflight, wanted: list[Wanted]) -> tuple[set[str], list[str]]:
+def _kept(app: App, asked: Asked, seen: Preflight, wanted: list[Wanted]) -> tuple[set[str], list[str]]:
     """The migrations of which rows are kept, and what is said of that."""
     from naap_ops.deploys import capture
     from naap_ops.postgres.session import connect
 
-    if asked.no_capture or not call.app.loaded.settings.capture.enabled:
+    if asked.no_capture or not app.loaded.settings.capture.enabled:
         return set(), ["no rows are captured"] if any(each.keeps for each in wanted) else []
-    able = capture.able(call.app, wanted)
+    able = capture.able(app, wanted)
     every = [each.moved(part.schema) for part in seen.parts for each in able if each.migration in part.pending]
     with connect(seen.target.info, application_name="naap_ops deploy") as connection:
         found = capture.estimates(connection, every)
-    return {each.migration for each in able}, [*map(str, found), *capture.reasons(call.app, wanted)]
+    return {each.migration for each in able}, [*map(str, found), *capture.reasons(app, wanted)]
 
 
 def reverse_line(entry: dict[str, Any]) -> str:

@@ -76,9 +76,8 @@ def reapply(
 def _lines(call: Call, scene: Scene, asked: Asked, *, prove: bool) -> list[str]:
     """What would be done: the folder, and then the deploy as it would be with it."""
     from naap_ops.deploys import deploy as deploys
-    from naap_ops.deploys import ways_back
     from naap_ops.rollback.reapply import overlaid
-    from naap_ops.tasks.deploy import reverse_line
+    from naap_ops.tasks.deploy import reverses
 
     if scene.done:
         return scene.lines()
@@ -86,8 +85,7 @@ def _lines(call: Call, scene: Scene, asked: Asked, *, prove: bool) -> list[str]:
         seen = deploys.preflight(app, call.database, asked)
         lines = [*scene.lines(), *seen.lines()]
         if prove and seen.pending:
-            found = ways_back.reverse(app, call.database, seen, asked.allowed, check=True)
-            lines += [reverse_line(each.as_dict()) for each in found]
+            lines += reverses(call, app, asked, seen)[1]
     return lines
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
 
@@ -78,7 +78,7 @@ def reason_not(manifest: Manifest, images: Sequence[Image]) -> str:
 @dataclass
 class Rehydrating(Step):
     """``wanted``: by migration its images, to be registered for ``schema``. ``connection``: on the live database, in
-    autocommit."""
+    autocommit. ``undone``: whether a migration's reverse has run, although a row of it may be held."""
 
     app: App
     database: str | None
@@ -86,6 +86,7 @@ class Rehydrating(Step):
     backup_id: str
     schema: str
     wanted: Mapping[str, tuple[Image, ...]]
+    undone: Callable[[str], bool] = lambda _: False
     name: str = field(init=False)
     text: str = field(init=False)
 
@@ -94,10 +95,12 @@ class Rehydrating(Step):
         self.text = f"getting rows of schema {self.schema} out of backup {self.backup_id}"
 
     def done(self) -> bool:
-        """They are registered; or their migration is not applied any more, and they are not needed."""
+        """They are registered; or their migration is undone, and they are not needed."""
         books = tracking.read(self.connection, self.schema)
         return all(
-            not books.attempt(name) or len(store.find(self.connection, name, self.schema, books.attempt(name))) == len(images)
+            not books.attempt(name)
+            or self.undone(name)
+            or len(store.find(self.connection, name, self.schema, books.attempt(name))) == len(images)
             for name, images in self.wanted.items()
         )
 

@@ -279,6 +279,8 @@ def _fetching(app: App, ground: Ground, database: str | None, request: Request) 
     """A step for each schema whose rows come out of the backup."""
     if request.source is None:
         return []
+    units = _units(ground, request, app.loaded.settings.park.expires)
+    done = {schema: {unit.migration: unit.done for unit in of} for schema, of in units.items()}
     return [
         Rehydrating(
             app,
@@ -287,6 +289,7 @@ def _fetching(app: App, ground: Ground, database: str | None, request: Request) 
             request.source,
             schema,
             {name: images_of(name, tuple(map(Keep.of, keeps)), "backup") for name, keeps in of.items()},
+            lambda name, of=done[schema]: of[name](),  # type: ignore[misc]
         )
         for schema, of in request.fetched.items()
         if of

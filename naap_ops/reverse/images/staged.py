@@ -127,8 +127,11 @@ def dropping(staged: Staged) -> str:
 
 
 def prepare(connection: Connection) -> None:
-    """Settings of a session that fills: rows are found by their key, and nothing of the user's is set off by them."""
-    connection.execute("; ".join([*(f"set {name} = off" for name in _BY_KEY), "set row_security = off"]).encode())
+    """Settings of a session that fills: rows are found by their key, and nothing of the user's is set off by them.
+
+    Nobody waits for the disk: what a crash of the server takes away again is lacking, and is completed in the end."""
+    off = (*_BY_KEY, "row_security", "synchronous_commit")
+    connection.execute("; ".join(f"set {name} = off" for name in off).encode())
     with suppress(errors.InsufficientPrivilege):  # then the table has no triggers: else it would not be staged
         connection.execute("set session_replication_role = replica")
 

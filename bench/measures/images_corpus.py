@@ -86,7 +86,7 @@ def _lines(found: list[dict[str, Any]]) -> list[Line]:
     again = since["kept"] + since["wrong"]
     return [
         Line(
-            "images_corpus", f"every row and value as before ({told}; rows were changed by {destroys})", f"{count['as before']} of {judged}",
+            "images_corpus", f"every row and value as before ({told}; {destroys} change rows)", f"{count['as before']} of {judged}",
             ratio=f"{count['as before'] / max(judged, 1):.2%}", wanted="99 %, the rest named",
             met=count["as before"] >= 0.99 * judged or count["as before"] + named == judged, details={"migrations": found},
         ),
@@ -194,7 +194,7 @@ class _Trial:
             except psycopg.Error as error:  # that migration fails on such rows, wherever it is deployed
                 why = f"{mode}: {error}"
                 if mode == "plain":
-                    without += [f"{quoted(error.diag.schema_name or '')}.{quoted(error.diag.table_name or '')}"]
+                    without += self._failed_on(error)
         return {"outcome": "does not run", "why": why}
 
     def _made(self, images: tuple[Image, ...] = ()) -> Reverse:
@@ -202,6 +202,14 @@ class _Trial:
             return make(
                 Shadow(connection, snapshot(connection)), self.script, Sql("public"), state="its history", images=images
             )
+
+    def _failed_on(self, error: psycopg.Error) -> list[str]:
+        """The table that the failure names, else all that the migration names."""
+        if error.diag.table_name:
+            return [f"{quoted(error.diag.schema_name or '')}.{quoted(error.diag.table_name)}"]
+        with self.walk.open("oracle") as oracle:
+            tables = seeder.tables_of(oracle).values()
+        return [table.sql for table in tables if f'"{table.name[1]}"' in self.script.text]
 
     def _there_and_back(
         self, mode: str, without: list[str], plain: Reverse, back: Reverse, images: tuple[Image, ...]

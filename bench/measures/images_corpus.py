@@ -86,7 +86,8 @@ def _lines(found: list[dict[str, Any]]) -> list[Line]:
     again = since["kept"] + since["wrong"]
     return [
         Line(
-            "images_corpus", f"every row and value as before ({told}; {destroys} change rows)", f"{count['as before']} of {judged}",
+            "images_corpus", f"every row and value as before ({told}; {destroys} change rows)",
+            f"{count['as before']} of {judged}",
             ratio=f"{count['as before'] / max(judged, 1):.2%}", wanted="99 %, the rest named",
             met=count["as before"] >= 0.99 * judged or count["as before"] + named == judged, details={"migrations": found},
         ),

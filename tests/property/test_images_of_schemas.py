@@ -241,8 +241,9 @@ def test_there_and_back_with_writes(base: Trip, data: st.DataObject, shape: Shap
         return
     now, listed = base.contents(), {(table.removeprefix("public."), key) for table, key, _ in base.conflicts}
     _fresh(base, shape.script())
-    base.live.execute("set session_replication_role = replica")  # what refers to rows that went is a conflict, and left out
     for write in done:
+        # what refers to a row that went is a conflict, and left out
+        base.live.execute(f"set session_replication_role = {'origin' if write.where == 'true' else 'replica'}".encode())
         base.live.execute(write.sql.encode())
     base.live.execute("reset session_replication_role")
     wanted = base.contents()

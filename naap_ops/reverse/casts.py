@@ -43,6 +43,7 @@ _LOSSLESS: Final = frozenset(
     }
 )
 
+_MADE_JSON: Final = re.compile(r"to_json|json_build|json_agg|row_to_json", re.IGNORECASE)
 _ARRAY_OF: Final = re.compile(r"\barray\s*\[", re.IGNORECASE)
 
 
@@ -67,6 +68,8 @@ def using(step: Step, was: Any, now: Any) -> str:
             return f"{column}::{was.type}"  # it was read as an array's text
         return f"({column})[1]::{was.type}"
     if new in ("json", "jsonb"):
+        if old in _TEXTS and not _MADE_JSON.search(step.statement.sql):
+            return f"{column}::text::{was.type}"  # it was read as the text of JSON
         return f"({column} #>> '{{}}')::{was.type}" if old not in ("json", "jsonb") else f"{column}::{was.type}"
     if old in ("json", "jsonb"):
         return f"to_{old}({column})" if new not in _TEXTS else f"{column}::{was.type}"

@@ -182,7 +182,17 @@ class Place:
         table = self.sql.name(self.table)
         always = [f"ALTER TABLE {table} ALTER COLUMN {quoted(row.name)} SET GENERATED" for row in self._always(keys)]
         carried_on = self.carried_on(keys)
-        return [*(f"{each} BY DEFAULT" for each in always), text, *(f"{each} ALWAYS" for each in always), *carried_on]
+        begin, end = [f"{each} BY DEFAULT" for each in always], [f"{each} ALWAYS" for each in always]
+        return [*begin, text, *end, *carried_on, *self._counted_on(keys)]
+
+    def _counted_on(self, keys: frozenset[int]) -> Iterator[str]:
+        """Rows written since got numbers when the column was made again, which may be those of others."""
+        counting = {row.column_key for row in self.catalog.rows["sequence"].values()} & keys
+        names = [quoted(row.name) for _, _, row in self.columns() if row.key in counting]
+        if names:
+            sets = ", ".join(f"{name} = DEFAULT" for name in names)
+            new = f"NOT EXISTS (SELECT FROM {self.image.name} i WHERE {self.join})"
+            yield f"UPDATE {self.sql.name(self.table)} t SET {sets} WHERE {new}"
 
     def _always(self, keys: frozenset[int]) -> list[Any]:
         return [row for _, _, row in self.columns() if row.key in keys and row.identity == "a"]

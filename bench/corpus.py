@@ -12,6 +12,7 @@ from naap_ops.postgres.conninfo import ConnInfo
 from naap_ops.postgres.tools import Toolset
 
 CORPUS = "NAAP_OPS_CORPUS"
+ONLY = "BENCH_HISTORIES"
 _BESIDE = Path(__file__).resolve().parents[1].parent / "shared" / "corpus"
 # A history that starts from `prisma db push`: its first migrations stand on a schema that this file stands in for.
 _BASED = {"livepeer__naap": ("livepeer__naap--web-next", "before.sql")}
@@ -28,7 +29,8 @@ def folder() -> Path | None:
 
 
 def histories(where: Path) -> dict[str, list[Path]]:
-    """History -> its files in the order in which they apply; those that only make a starting state included."""
+    """History -> its files in the order in which they apply; those that only make a starting state included. Only those that
+    BENCH_HISTORIES names, where it names some; one that is not there ends it: nothing measured must not look like all is well."""
     found = {}
     for each in sorted(where.iterdir()):
         files = sorted(each.glob("*/migration.sql"))
@@ -37,7 +39,10 @@ def histories(where: Path) -> dict[str, list[Path]]:
             files = [*sorted((where / base).glob("*/migration.sql")), each / before, *files]
         if files:
             found[each.name] = files
-    return found
+    only = os.environ.get(ONLY, "").split()
+    if unknown := [name for name in only if name not in found]:
+        raise SystemExit(f"{ONLY}: no history {', '.join(unknown)} in {where}")
+    return {name: files for name, files in found.items() if not only or name in only}
 
 
 def dump(tools: Toolset, info: ConnInfo) -> str:

@@ -57,12 +57,10 @@ def measure(options: Options) -> list[Line]:
     if where is None:
         return []
     major = options.majors[0] if options.majors else MAJOR
-    only = os.environ.get("BENCH_HISTORIES", "").split()
     with TemporaryDirectory() as place, ScratchServer(installations()[major], Path(place), config=_CONFIG) as server:
         jobs: list[tuple[str, list[Path], int, ConnInfo]] = [
             (name, files, first, server.info)
             for name, files in histories(where).items()
-            if not only or name in only
             for first in range(0, len(files), _PART)
         ]
         jobs.sort(key=_size)

@@ -49,9 +49,8 @@ def measure(options: Options) -> list[Line]:
         return []
     major = options.majors[0] if options.majors else MAJOR
     tools = find_tools(major, ToolsSettings())
-    only = os.environ.get("BENCH_HISTORIES", "").split()
     with TemporaryDirectory() as place, ScratchServer(installations()[major], Path(place), config=_CONFIG) as server:
-        jobs = [(name, files, server.info, tools) for name, files in histories(where).items() if not only or name in only]
+        jobs = [(name, files, server.info, tools) for name, files in histories(where).items()]
         jobs.sort(key=lambda job: -len(job[1]))
         with ProcessPoolExecutor(options.jobs) as pool:
             found = [outcome for part in pool.map(_history, jobs) for outcome in part]

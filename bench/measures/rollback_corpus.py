@@ -56,8 +56,7 @@ def measure(options: Options) -> list[Line]:
     if where is None:
         return []
     major = options.majors[0] if options.majors else MAJOR
-    chosen = [each for each in os.environ.get("BENCH_HISTORIES", "").split(",") if each]
-    found = {name: paths for name, paths in histories(where).items() if not chosen or name in chosen}
+    found = histories(where)
     largest = sorted(found, key=lambda name: -len(found[name]))[:HISTORIES]
     tally = Tally()
     with TemporaryDirectory() as place, ScratchServer(installations()[major], Path(place) / "server") as server:
@@ -76,7 +75,7 @@ def measure(options: Options) -> list[Line]:
             f"rolled back, Prisma content, pg_dump as before ({len(largest)} histories, {told}; refused {len(tally.refused)})",
             f"{tally.content} of {total}",
             wanted="all",
-            met=tally.content == total,
+            met=0 < tally.content == total,
             details={"refused": tally.refused, "wrong": tally.wrong, "ways": tally.ways},
         )
     ]

@@ -30,7 +30,8 @@ def folder() -> Path | None:
 
 def histories(where: Path) -> dict[str, list[Path]]:
     """History -> its files in the order in which they apply; those that only make a starting state included. Only those that
-    BENCH_HISTORIES names, where it names some; one that is not there ends it: nothing measured must not look like all is well."""
+    BENCH_HISTORIES names, where it names some; one that is not there ends it: nothing measured must not look like all is well.
+    """
     found = {}
     for each in sorted(where.iterdir()):
         files = sorted(each.glob("*/migration.sql"))

@@ -6,7 +6,6 @@ same with random writes between the deploy and the rollback: each has to survive
 
 from __future__ import annotations
 
-import os
 import re
 from collections import Counter
 from concurrent.futures import ProcessPoolExecutor

@@ -1,8 +1,8 @@
 """Real servers for the tests: every installed major of PostgreSQL, started when first asked for, one of each per worker.
 
 ``server`` runs a test once per major (``pg15`` ... ``pg18``); ``@pytest.mark.pg(16, 18)`` or ``--pg 16,18`` narrow the matrix.
-``any_server`` is one server for tests to which the major does not matter. ``database`` and ``any_database`` are fresh empty
-databases there, dropped afterwards.
+Where there are 16 or 18 as well, 15 and 17 are left to the long tests. ``any_server`` is one server for tests to which the
+major does not matter. ``database`` and ``any_database`` are fresh empty databases there, dropped afterwards.
 
 The servers live in numbered slots below the temporary folder. A slot belongs to the process that holds its lock, so test runs
 side by side do not meet, and what a killed run left behind is ended by the next one that takes the slot.
@@ -37,6 +37,7 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 DEFAULT_MAJOR = 16
+SELDOM = (15, 17)  # with the long tests, where a test runs on others as well
 TLS_MAJORS = (17, 15)  # of those the tests know, these are built with OpenSSL
 PASSWORD = "s p%c'\"\\$ü:@/?#"
 
@@ -65,7 +66,10 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     majors = _majors(metafunc.config)
     for marker in metafunc.definition.iter_markers("pg"):
         majors = [major for major in majors if major in marker.args]
-    metafunc.parametrize("server", majors, ids=[f"pg{major}" for major in majors], indirect=True)
+    often = [major for major in majors if major not in SELDOM]
+    marks = {major: [pytest.mark.long] for major in majors if often and major in SELDOM}
+    params = [pytest.param(major, id=f"pg{major}", marks=marks.get(major, [])) for major in majors]
+    metafunc.parametrize("server", params, indirect=True)
 
 
 class Servers:

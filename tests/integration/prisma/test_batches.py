@@ -137,6 +137,7 @@ def test_what_is_written_while_it_is_filled(big: Site) -> None:
     ]
 
 
+@pytest.mark.long
 def test_a_row_that_somebody_holds_is_left_to_the_last_transaction(big: Site) -> None:
     was = contents(big)
     deploy(big)

@@ -188,6 +188,7 @@ def test_two_schedulers_serve_every_minute_once_though_one_is_killed(at_work: De
     assert len({run.facts["pid"] for run in found}) == 2
 
 
+@pytest.mark.long
 def test_who_loses_the_lease_in_its_job_ends_that_and_leaves_it_to_the_other(at_work: Desk, start: Start) -> None:
     """A machine that sleeps, say: its session is ended by the server, its job goes on when it wakes up."""
     at_work.settings(RARELY.replace('patience = "1s"', 'patience = "20s"') + "\n[backup]\nlock_wait_timeout = '120s'\n")

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from naap_ops.app import App
+from naap_ops.places import Places
 from naap_ops.postgres.session import connect
 from naap_ops.reverse.proof import Shadow
 from tests import restored
@@ -67,7 +67,7 @@ def content(fleet: Fleet, packages: Path, schemas: list[str]) -> None:
 
 
 def test_deployed_looked_at_rolled_back(fifty: Fleet, prisma_packages: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    proofs, shadows = counted(monkeypatch, Shadow, "prove"), counted(monkeypatch, App, "shadow")
+    proofs, shadows = counted(monkeypatch, Shadow, "prove"), counted(monkeypatch, Places, "shadow")
     fifty.write(SETTINGS)
     done = run(fifty, "deploy", "--all-tenants")
     assert [each["state"] for each in done["tenants"]] == ["applied"] * 51

@@ -25,19 +25,29 @@ def root(staging: Path | None) -> Path:
 
 
 class PrivateFolder:
-    """A fresh folder with its lock held. It gets its name only with the lock, so that no sweep takes it for a dead one."""
+    """A fresh folder with its lock held. It gets its name only with the lock; one that a sweep took for dead before that is
+    made anew."""
 
     def __init__(self, staging: Path | None) -> None:
         parent = root(staging)
         try:
             files.make_private_dir(parent)
-            young = Path(tempfile.mkdtemp(prefix=_YOUNG, dir=parent))
-            self._lock = FileLock(young / LOCK, what="a transfer")
-            self._lock.acquire()
-            self.path = young.with_name(_NAME + young.name.removeprefix(_YOUNG))
-            young.rename(self.path)
+            while not self._made(parent):
+                pass
         except OSError as error:
             raise translated(parent, error) from error
+
+    def _made(self, parent: Path) -> bool:
+        young = Path(tempfile.mkdtemp(prefix=_YOUNG, dir=parent))
+        self._lock = FileLock(young / LOCK, what="a transfer")
+        self.path = young.with_name(_NAME + young.name.removeprefix(_YOUNG))
+        try:
+            self._lock.acquire()
+            young.rename(self.path)
+        except (FileNotFoundError, Busy):
+            self._lock.release()
+            return False
+        return True
 
     def remove(self) -> None:
         """Remove it; what cannot be removed is left to a sweep."""
@@ -57,10 +67,15 @@ def private_folder(staging: Path | None) -> Iterator[Path]:
 
 
 def sweep(staging: Path | None) -> None:
-    """Remove what dead processes of this user left."""
-    for path in root(staging).glob(f"{_NAME}*"):
+    """Remove what dead processes of this user left: also those that died while they made a folder, or removed one."""
+    for path in (each for name in (_NAME, _YOUNG) for each in root(staging).glob(f"{name}*")):
         with contextlib.suppress(OSError, Busy):
-            if path.is_symlink() or path.stat().st_uid != os.geteuid() or not (path / LOCK).is_file():
+            if path.is_symlink() or path.stat().st_uid != os.geteuid():
                 continue
-            with FileLock(path / LOCK, what=path.name):
+            if (path / LOCK).is_file():
+                with FileLock(path / LOCK, what=path.name):
+                    shutil.rmtree(path)
+            elif path.name.startswith(_YOUNG):
+                path.rmdir()
+            else:
                 shutil.rmtree(path)

@@ -102,9 +102,14 @@ class Journal:
     # --- writing ------------------------------------------------------------------------------------------------------
 
     def note(self, event: str, **facts: Any) -> None:
-        """Add a line, durably. Raises StorageError, NoSpace."""
+        """Add a line, durably. Raises StorageError, NoSpace.
+
+        Secrets are masked, but not in what the procedure is about: a database, a host, a user may be named as the password is.
+        """
+        exact = {"request": facts.pop("request")} if "request" in facts else {}
         line = {"at": clock.iso(), "event": event, **facts}
-        text = redact.text(json.dumps(line, ensure_ascii=False, default=str))
+        masked = _masked(json.loads(json.dumps(line, ensure_ascii=False, default=str)))
+        text = json.dumps({**masked, **exact}, ensure_ascii=False, default=str)
         try:
             new = not self.path.exists()
             fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, files.PRIVATE_FILE)
@@ -212,3 +217,12 @@ def _who() -> dict[str, Any]:
 def _failed(path: Path, error: OSError) -> OpsError:
     hint = "A procedure writes down what it does before it does it: the folder of the setting `state` must be writable."
     return files.failure(path, error, hint)
+
+
+def _masked(value: Any) -> Any:
+    """Text by text: a mask over JSON as a whole would cut through its escapes."""
+    if isinstance(value, dict):
+        return {key: _masked(each) for key, each in value.items()}
+    if isinstance(value, list):
+        return list(map(_masked, value))
+    return redact.text(value) if isinstance(value, str) else value

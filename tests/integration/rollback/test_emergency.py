@@ -16,6 +16,7 @@ from typing import Any
 import psycopg
 import pytest
 
+from naap_ops import redact
 from naap_ops.errors import (
     BackupDamaged,
     BackupNotFound,
@@ -175,6 +176,21 @@ def test_a_command_that_fails(any_scene: Scene) -> None:
     assert resumed.code == 0, resumed.err
     scene.assert_taken_back()
     assert scene.said == ["on", "stop", "start", "off"]
+
+
+def test_a_password_that_is_a_part_of_the_database_and_its_address(any_scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As postgres:postgres@postgres/postgres is. What is masked for people must not be lost on the procedure."""
+    scene = any_scene
+    assert scene.info is not None
+    assert scene.info.dbname is not None
+    monkeypatch.setattr(redact, "_known", {scene.info.dbname[2:8], "server"})
+    scene.commands('[ "$1" = start ] && [ ! -e ok ] && { echo "no such unit"; exit 3; }')
+    assert scene.run(*WORDS).code == 20
+    (scene.project.parent / "ok").touch()
+    (scene.folder / "ok").touch()
+    answer = scene.run("emergency", "--resume", "--yes", "--json")
+    assert answer.code == 0, answer.err
+    scene.assert_taken_back()
 
 
 def test_aborted_after_the_swap(any_scene: Scene) -> None:

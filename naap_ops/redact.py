@@ -6,6 +6,7 @@ Passwords register themselves when a connection is read; URLs are masked by shap
 from __future__ import annotations
 
 import re
+from typing import Any
 
 MASK = "***"
 
@@ -40,3 +41,12 @@ def text(value: str) -> str:
 def argv(words: list[str]) -> list[str]:
     """The same for a command's words."""
     return [text(word) for word in words]
+
+
+def values(value: Any) -> Any:
+    """JSON-ready ``value`` with every text in it masked. Over JSON as a whole a mask would cut through its escapes."""
+    if isinstance(value, dict):
+        return {key: values(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return list(map(values, value))
+    return text(value) if isinstance(value, str) else value

@@ -64,10 +64,10 @@ class Record:
         """Write both. That they cannot be written is a note: what was done is done."""
         path = folder / f"{self.id}.json"
         self.record = str(path)
-        text = json.dumps(self.as_dict(), indent=1, ensure_ascii=False, default=str)
+        text = json.dumps(redact.values(self.as_dict()), indent=1, ensure_ascii=False, default=str)
         try:
             files.make_private_dir(folder)
-            files.write_durably(path, (redact.text(text) + "\n").encode())
+            files.write_durably(path, (text + "\n").encode())
             files.write_durably(path.with_suffix(".md"), (redact.text("\n".join(self._markdown())) + "\n").encode())
         except (OSError, StorageError) as error:
             self.record = ""

@@ -16,7 +16,7 @@ def line(event: Event) -> str:
     """The event as one line: ``time``, ``level``, ``event``, then its data."""
     level = "error" if event.name == OUTCOME and event.data["status"] != "ok" else "info"
     record = {"time": clock.iso(), "level": level, "event": event.name, **event.data}
-    return redact.text(json.dumps(record, ensure_ascii=False))
+    return json.dumps(redact.values(record), ensure_ascii=False)
 
 
 class FileLog:

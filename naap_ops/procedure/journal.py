@@ -27,6 +27,7 @@ from naap_ops.lock import FileLock
 
 SUFFIX = ".jsonl"
 DONE, FAILED, ABORTED = "done", "failed", "aborted"
+_TOLD = ("error", "argv")  # words of others
 
 
 @dataclass
@@ -104,12 +105,11 @@ class Journal:
     def note(self, event: str, **facts: Any) -> None:
         """Add a line, durably. Raises StorageError, NoSpace.
 
-        Secrets are masked, but not in what the procedure is about: a database, a host, a user may be named as the password is.
+        Secrets are masked where words of others stand. All else is gone on by, and must stay as it is: a database, a host, a
+        migration, a folder may be named as the password is.
         """
-        exact = {"request": facts.pop("request")} if "request" in facts else {}
-        line = {"at": clock.iso(), "event": event, **facts}
-        masked = _masked(json.loads(json.dumps(line, ensure_ascii=False, default=str)))
-        text = json.dumps({**masked, **exact}, ensure_ascii=False, default=str)
+        told = {name: redact.values(facts[name]) for name in _TOLD if name in facts}
+        text = json.dumps({"at": clock.iso(), "event": event, **facts, **told}, ensure_ascii=False, default=str)
         try:
             new = not self.path.exists()
             fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, files.PRIVATE_FILE)
@@ -217,12 +217,3 @@ def _who() -> dict[str, Any]:
 def _failed(path: Path, error: OSError) -> OpsError:
     hint = "A procedure writes down what it does before it does it: the folder of the setting `state` must be writable."
     return files.failure(path, error, hint)
-
-
-def _masked(value: Any) -> Any:
-    """Text by text: a mask over JSON as a whole would cut through its escapes."""
-    if isinstance(value, dict):
-        return {key: _masked(each) for key, each in value.items()}
-    if isinstance(value, list):
-        return list(map(_masked, value))
-    return redact.text(value) if isinstance(value, str) else value

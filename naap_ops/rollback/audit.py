@@ -55,7 +55,7 @@ def add(connection: Connection, *, journal: str, what: str, migration: str, sche
         "select coalesce(pg_catalog.has_table_privilege(pg_catalog.to_regclass('naap_ops.runs'), 'INSERT'), false)"
     ).fetchone()
     if allowed == (True,):
-        facts = redact.text(json.dumps(detail, default=str))
+        facts = json.dumps(redact.values(detail), default=str)
         connection.execute(_ROW, [journal, what, migration, schema, _user(), socket.gethostname(), __version__, result, facts])
 
 

@@ -177,7 +177,7 @@ def _written(journal: Journal, case: Case, folder: Path, outcome: Outcome) -> Ou
     text = resources.render("runbooks", "incident.md.j2", id=journal.id, o=outcome, case=case, timeline=lines)
     try:
         files.make_private_dir(folder)
-        data = redact.text(json.dumps(record, indent=1, ensure_ascii=False, default=str) + "\n").encode()
+        data = (json.dumps(redact.values(record), indent=1, ensure_ascii=False, default=str) + "\n").encode()
         files.write_durably(folder / f"{journal.id}.json", data)
         files.write_durably(folder / f"{journal.id}.md", redact.text(text).encode())
     except (OSError, StorageError) as error:

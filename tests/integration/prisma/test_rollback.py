@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from naap_ops import redact
 from naap_ops.postgres.session import connect
 from naap_ops.prisma.advisory import KEY
 from naap_ops.prisma.migrations import migrations
@@ -197,6 +198,20 @@ def test_one_that_failed_goes_back_by_the_backup(deployed: Site) -> None:
     assert (outcome["migration"], outcome["strategy"], outcome["backup"]) == (INDEX, "restore", backup.id)
     assert deployed.ask("select to_regclass('half')") is None
     assert deployed.run("status", "--json").code == 0
+
+
+def test_a_password_that_is_a_part_of_the_migrations_name_and_of_the_folder(
+    deployed: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(redact, "_known", {COLUMN[-6:], deployed.folder.name, "public"})
+    done = deployed.run("rollback", "--migration", "latest", "--yes", "--json")
+    assert done.code == 0, done.err
+    assert "Wallet.balance integer" not in shape(deployed)
+    [entry] = (deployed.app().archive).glob("*/untracked.json")
+    assert (entry.parent / COLUMN / "migration.sql").exists()
+    [journal] = (deployed.folder / ".naap_ops/journal").glob("*-rollback-*.jsonl")
+    steps = [json.loads(line) for line in journal.read_bytes().splitlines()]
+    assert f"{COLUMN} in public" in {each.get("name") for each in steps}
 
 
 def test_the_name_is_asked_for(deployed: Site) -> None:

@@ -178,12 +178,13 @@ def test_a_command_that_fails(any_scene: Scene) -> None:
     assert scene.said == ["on", "stop", "start", "off"]
 
 
-def test_a_password_that_is_a_part_of_the_database_and_its_address(any_scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As postgres:postgres@postgres/postgres is. What is masked for people must not be lost on the procedure."""
+def test_a_password_that_is_a_part_of_every_name(any_scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As postgres:postgres@postgres/postgres is; and of the migration, and of the folder. What is masked for people must not be
+    lost on the procedure."""
     scene = any_scene
     assert scene.info is not None
     assert scene.info.dbname is not None
-    monkeypatch.setattr(redact, "_known", {scene.info.dbname[2:8], "server"})
+    monkeypatch.setattr(redact, "_known", {scene.info.dbname[2:8], "server", "wallet", "services", scene.folder.name})
     scene.commands('[ "$1" = start ] && [ ! -e ok ] && { echo "no such unit"; exit 3; }')
     assert scene.run(*WORDS).code == 20
     (scene.project.parent / "ok").touch()

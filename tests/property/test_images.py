@@ -14,6 +14,8 @@ from hypothesis import strategies as st
 
 from tests.imaging import Trip
 
+pytestmark = pytest.mark.also(15, 18)
+
 BEFORE = """
 create type kind as enum ('old', 'new');
 create table p (id int primary key, n int, s text not null, k kind default 'old', j jsonb);

@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 
 from tests.imaging import Trip
 
+pytestmark = pytest.mark.also(15, 18)
+
 TYPES = {
     "int": ("1", "-2147483648", "2147483647"),
     "numeric": ("'NaN'", "1.50", "'Infinity'", "1e-30"),

@@ -20,6 +20,8 @@ from naap_ops.reverse.images.unparking import Back, bring_back
 from naap_ops.reverse.render import quoted
 from tests.imaging import MIGRATION, Trip
 
+pytestmark = pytest.mark.also(15, 18)
+
 BEFORE = """
 create type kind as enum ('old', 'new');
 create table p (id int primary key, n int, s text not null, k kind default 'old', g int generated always as (id * 2) stored);

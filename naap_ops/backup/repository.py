@@ -121,6 +121,11 @@ class Backup:
         return manifests.GRADES.index(self.grade) >= manifests.GRADES.index("read")
 
     @property
+    def whole(self) -> bool:
+        """Of the whole database, with its rows."""
+        return self.manifest is not None and self.manifest.kind == "full" and self.manifest.scope.whole
+
+    @property
     def kept(self) -> bool:
         """Pinned by ``backup.keep``."""
         pins = [r for r in self.records if r.what in ("kept", "released")]
@@ -224,6 +229,14 @@ class Repository:
         if not found:
             raise self._not_found(ref, alias)
         return found[0]
+
+    def newest(self, alias: str | None) -> Backup:
+        """The newest that is not BAD, of the whole database where there is one: a tenant saved since does not stand for all.
+
+        Raises BackupNotFound or BackupAmbiguous as ``latest`` does.
+        """
+        sound = [b for b in self.backups(alias) if not b.bad]
+        return self._newest([b for b in sound if b.whole] or sound, "latest", alias)
 
     def _newest(self, named: Iterable[Backup], ref: str, alias: str | None) -> Backup:
         found = list(named)

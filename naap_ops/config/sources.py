@@ -108,6 +108,23 @@ class Loaded:
         )
 
 
+def _working_folder() -> Path:
+    try:
+        return Path.cwd()
+    except FileNotFoundError:
+        raise ConfigurationError(
+            detail="the folder this was started in is not there any more", hint="Change into one that is: `cd`."
+        ) from None
+
+
+def _home(environ: Mapping[str, str]) -> Path:
+    """The user's home; the root where there is none, as for a user id without a name in a container."""
+    try:
+        return Path(environ.get("HOME") or Path.home())
+    except RuntimeError:
+        return Path("/")
+
+
 def load(
     flags: Mapping[str, Any],
     *,
@@ -119,9 +136,9 @@ def load(
 
     Raises ConfigurationError for an unknown name or a bad value, naming setting and source.
     """
-    cwd = Path.cwd() if cwd is None else cwd.absolute()
+    cwd = _working_folder() if cwd is None else cwd.absolute()
     environ = dict(os.environ if environ is None else environ)
-    path = cwd / settings_file if settings_file is not None else layers.find_file(cwd, Path(environ.get("HOME") or Path.home()))
+    path = cwd / settings_file if settings_file is not None else layers.find_file(cwd, _home(environ))
     base = _defaults(path, cwd)
     if path is not None:
         base = layers.from_file(path, cwd).over(base)

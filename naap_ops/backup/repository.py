@@ -236,7 +236,8 @@ class Repository:
         Raises BackupNotFound or BackupAmbiguous as ``latest`` does.
         """
         sound = [b for b in self.backups(alias) if not b.bad]
-        return self._newest([b for b in sound if b.whole] or sound, "latest", alias)
+        newest = self._newest(sound, "latest", alias)
+        return next((b for b in sound if b.whole), newest)
 
     def _newest(self, named: Iterable[Backup], ref: str, alias: str | None) -> Backup:
         found = list(named)

@@ -61,7 +61,8 @@ def _nearest(address: Address) -> str:
     names = _names(Settings)
     if address[0] == "databases" and len(address) > 2:
         names = [name.replace("NAME", address[1]) for name in names if name.startswith("databases.")]
-    names += sorted({name.partition(".")[0] for name in names if "." in name})
+    sections = sorted({name.partition(".")[0] for name in names if "." in name})
+    names += [] if len(address) > 1 and address[0] in sections else sections
     by_last_word = {name.rpartition(".")[2]: name for name in reversed(names)}
     near = difflib.get_close_matches(".".join(address), names, n=1)
     near = near or [by_last_word[word] for word in difflib.get_close_matches(address[-1], by_last_word, n=1)]

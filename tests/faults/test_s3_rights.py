@@ -104,6 +104,14 @@ def test_urls_that_name_no_bucket(bad: str) -> None:
         open_storage(bad)
 
 
+@pytest.mark.parametrize("bad", ["s3:/bucket/prefix", "s3:bucket", "S3:/bucket", "file:/srv/backups"])
+def test_urls_with_a_slash_too_few_are_no_folders(bad: str) -> None:
+    with pytest.raises(StorageError, match="neither a URL nor") as caught:
+        open_storage(bad)
+    assert f"./{bad}" in caught.value.advice
+    assert open_storage(f"./{bad}").url.endswith(bad)
+
+
 def test_nothing_listens_there(url: str) -> None:
     with environment({"AWS_ENDPOINT_URL_S3": "http://127.0.0.1:9"}), pytest.raises(StorageError, match="cannot be reached"):
         list(opened(url).list())

@@ -89,6 +89,7 @@ def test_one_line_when_not(desk: Desk, bucket: Bucket) -> None:
     answer = desk.program("snapshot", environ={"AWS_SECRET_ACCESS_KEY": "wrong"})
     assert answer.code == 9
     assert_one_line(answer.out, answer.err)
+    assert desk.run("snapshot", "--dry-run").out.startswith("would back up")  # silence is for what has been done
     assert bucket.contents() == []
 
 

@@ -176,6 +176,17 @@ def test_latest_without_a_name_is_clear_where_there_is_one_database(repository: 
     assert repository.find("latest", None).id == TUESDAY
 
 
+def test_the_newest_is_of_the_whole_database_where_one_is(repository: Repository, publish: Publish) -> None:
+    publish("app", MONDAY)
+    publish("app", TUESDAY, scope=Scope(schemas=["tenant_a"]))
+    publish("app", WEDNESDAY, kind="schema")
+    publish("other", TUESDAY, scope=Scope(schemas=["tenant_a"]))
+    assert repository.newest("app").id == MONDAY
+    assert repository.newest("other").id == TUESDAY
+    with pytest.raises(BackupAmbiguous):
+        repository.newest(None)
+
+
 def test_an_id_or_a_unique_beginning_of_one(repository: Repository, publish: Publish) -> None:
     publish("app", MONDAY)
     publish("app", TUESDAY).add_record("failed", grade="hash")

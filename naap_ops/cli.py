@@ -11,7 +11,7 @@ from invoke.exceptions import ParseError
 from invoke.program import Program
 
 import naap_ops
-from naap_ops.errors import OutputLost, UsageError
+from naap_ops.errors import ConfigurationError, OutputLost, UsageError
 from naap_ops.tasks import ns, streams
 
 
@@ -52,8 +52,11 @@ def main(argv: list[str] | None = None) -> None:
     streams.open_closed()
     try:
         _Program(name="naap-ops", binary="naap-ops", namespace=ns, version=naap_ops.__version__).run(argv)
-    except OSError as error:  # of a help text or a list of tasks, which Invoke prints: `| head`, a full disk
-        streams.give_up(sys.stdout, error)
+    except OSError as error:
+        if error.filename is not None:  # Invoke's own configuration, of another user's home say
+            print(f"naap-ops: {error.filename}: {error.strerror}\n  Is HOME yours?", file=sys.stderr)
+            sys.exit(ConfigurationError.exit_code)
+        streams.give_up(sys.stdout, error)  # a help text or a list of tasks, which Invoke prints: `| head`, a full disk
     finally:
         _flush()
 

@@ -16,6 +16,7 @@ from naap_ops.config.layers import Address, Layer
 from naap_ops.config.settings import PREFIX, Settings
 from naap_ops.config.validation import safe, validated
 from naap_ops.errors import ConfigurationError, UsageError
+from naap_ops.files import home
 
 _SHADOW: Address = ("shadow_database_url",)
 
@@ -117,14 +118,6 @@ def _working_folder() -> Path:
         ) from None
 
 
-def _home(environ: Mapping[str, str]) -> Path:
-    """The user's home; the root where there is none, as for a user id without a name in a container."""
-    try:
-        return Path(environ.get("HOME") or Path.home())
-    except RuntimeError:
-        return Path("/")
-
-
 def load(
     flags: Mapping[str, Any],
     *,
@@ -138,7 +131,7 @@ def load(
     """
     cwd = _working_folder() if cwd is None else cwd.absolute()
     environ = dict(os.environ if environ is None else environ)
-    path = cwd / settings_file if settings_file is not None else layers.find_file(cwd, _home(environ))
+    path = cwd / settings_file if settings_file is not None else layers.find_file(cwd, home(environ))
     base = _defaults(path, cwd)
     if path is not None:
         base = layers.from_file(path, cwd).over(base)

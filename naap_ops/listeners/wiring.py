@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from naap_ops.config import weburl
+from naap_ops.files import home
 from naap_ops.listeners.delivery import Audience, Delivery, Tell
 from naap_ops.listeners.jsonlog import FileLog, StderrLog
 
@@ -60,5 +61,5 @@ def _state(settings: Settings) -> Path:
     """Where to remember what is failing: ``notify.state``, else the place the XDG base directories give it."""
     if settings.notify.state is not None:
         return settings.notify.state
-    base = os.environ.get("XDG_STATE_HOME") or Path("~/.local/state").expanduser()
+    base = os.environ.get("XDG_STATE_HOME") or home() / ".local/state"
     return Path(base) / "naap_ops" / "failing"

@@ -173,6 +173,14 @@ def test_a_folder_that_is_gone(backed_up: Desk) -> None:
     assert "is not there any more" in answer.err
 
 
+def test_a_home_of_somebody_else(backed_up: Desk, tmp_path: Path) -> None:
+    """Invoke reads a file of its own there, and is not asked to."""
+    (tmp_path / "home" / ".invoke.yaml").mkdir(parents=True)
+    answer = backed_up.program("backup.list", environ={"HOME": str(tmp_path / "home")})
+    assert answer.code == 3
+    assert ".invoke.yaml: Is a directory\n  Is HOME yours?" in answer.err
+
+
 def test_unknown_flags_as_json(at_work: Desk) -> None:
     answer = at_work.run("backup", "--no-such-flag", "--json")
     assert (answer.code, answer.json["error"], answer.json["code"]) == (2, "UsageError", 2)

@@ -29,6 +29,15 @@ def audience(settings: Settings, repository: str, tell: Tell) -> Audience:
     return Audience(deliveries, timeout)
 
 
+def problems(settings: Settings) -> list[str]:
+    """What would keep somebody from hearing, as far as it can be told without telling anybody anything."""
+    if not settings.notify.urls:
+        return []
+    from naap_ops.listeners.notify import unusable
+
+    return [f"notify.urls: {problem}" for problem in unusable(settings.notify.urls)]
+
+
 def _listeners(settings: Settings, repository: str, tell: Tell) -> Iterator[tuple[str, Listener]]:
     """Names are for complaints, and hold no secret."""
     if settings.log.file is not None:

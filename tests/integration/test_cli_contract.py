@@ -149,6 +149,18 @@ def test_command_lines_that_cannot_be_parsed(at_work: Desk, words: tuple[str, ..
     assert answer.err.startswith("naap-ops: ")
 
 
+def test_config_names_listeners_that_will_not_hear(at_work: Desk) -> None:
+    """A mistyped address is else noticed in the night in which it is needed."""
+    urls = f"json://127.0.0.1:9/hook mailto://u:{'geheim' * 4}@ nonsense://x"
+    answer = at_work.run("config", NAAP_OPS_NOTIFY__URLS=urls)
+    assert answer.code == 0
+    assert answer.err.count("tells nobody") == 2
+    assert "mailto://*** tells nobody: " in answer.err
+    assert "nonsense://*** tells nobody: " in answer.err
+    assert "geheim" not in answer.err + answer.out
+    assert at_work.run("config", NAAP_OPS_NOTIFY__URLS="json://127.0.0.1:9/hook").err == ""
+
+
 @pytest.mark.parametrize(
     ("words", "advice"),
     [

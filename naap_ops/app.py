@@ -80,6 +80,12 @@ class App:
         found.subscribe(self.events)
         return found
 
+    def unheard(self) -> list[str]:
+        """Listeners of the settings that cannot be told anything, each with the reason."""
+        from naap_ops.listeners.wiring import problems
+
+        return problems(self.loaded.settings)
+
     # --- the database ---------------------------------------------------------------------------------------------
 
     def info(self, database: str | None) -> ConnInfo:

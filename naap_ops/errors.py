@@ -147,6 +147,13 @@ class NoSpace(OpsError):
     hint = "Free room there, or give another place; what was half-written has been removed."
 
 
+class OutputLost(StorageError):
+    """Fields: ``reason``. The task itself has done what it was to do."""
+
+    message = "done, but what was printed is not whole: {reason}"
+    hint = "Make room where the output goes. `invoke backup.list` shows the backups there are."
+
+
 # --- backups ------------------------------------------------------------------------------------------------------
 
 

@@ -8,16 +8,32 @@ import os
 import re
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from naap_ops.errors import NoSpace, OpsError, StorageError
+from naap_ops.errors import ConfigurationError, NoSpace, OpsError, StorageError
 
 CHUNK = 1 << 20
 PRIVATE_FILE = 0o600
 PRIVATE_DIR = 0o700
 # The names under which a file is written before it is whole; a crash can leave one behind.
 TEMPORARY = re.compile(r"\..+\.[0-9a-f]{8}\.tmp", re.DOTALL)
+
+
+def home(environ: Mapping[str, str] | None = None) -> Path:
+    """The user's home; the root where there is none, as for a user id without a name in a container."""
+    try:
+        return Path((os.environ if environ is None else environ).get("HOME") or Path.home())
+    except RuntimeError:
+        return Path("/")
+
+
+def expanded(path: Path) -> Path:
+    """``~`` written out. Raises ConfigurationError where it is nobody's, or that of a user who has no home."""
+    try:
+        return path.expanduser()
+    except RuntimeError as error:
+        raise ConfigurationError(detail=f"{path}: {error}", hint="Write the folder out.") from None
 
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}

@@ -11,7 +11,7 @@ from naap_ops import exclusion
 from naap_ops.app import App
 from naap_ops.backup.repository import Backup
 from naap_ops.config import patterns
-from naap_ops.errors import DatabaseMissing, UsageError
+from naap_ops.errors import BackupAmbiguous, BackupNotFound, DatabaseMissing, Refused, UsageError
 from naap_ops.places import Target
 from naap_ops.postgres.conninfo import resolve
 from naap_ops.postgres.session import maintenance, server_info
@@ -63,6 +63,23 @@ def aim(app: App, what: str, value: str, database: str | None) -> Aim:
     if what == "tenant":
         return Aim("schema", patterns.schema_for(app.loaded.database(database).tenant_schemas, value))
     return Aim(what, value if what != "swap" else "")
+
+
+def chosen(app: App, ref: str, alias: str | None, at: Aim, given: RestoreOptions) -> Backup:
+    """The backup that ``ref`` means. Raises as :meth:`Repository.find`; Refused for a part in the whole's place."""
+    found = app.repository.find(ref, alias)
+    held = found.manifest
+    if at.what == "swap" and not given.partial and held is not None and not held.scope.whole:
+        try:
+            other = app.repository.newest(alias)
+        except (BackupNotFound, BackupAmbiguous):
+            other = found
+        raise Refused(
+            reason=f"backup {found.id} holds only {held.scope.text()}: everything else would be gone",
+            hint=(f"The newest of the whole database is {other.id}: --backup {other.id}. " if other.whole else "")
+            + "Restore that part with --schema, --tenant or --table, or --into a new database.",
+        )
+    return found
 
 
 def plan(source: Backup | Path, to: Target, at: Aim, chosen: RestoreOptions) -> Plan:

@@ -77,7 +77,7 @@ def health(backups: Sequence[Backup], limits: Limits, now: datetime) -> Health:
 
 def _counting(backups: Sequence[Backup]) -> list[Backup]:
     """Whole ones, and those that cannot be read, as they may have been that; all, where no whole one is among them."""
-    whole = [b for b in backups if b.manifest is None or (b.manifest.kind == "full" and b.manifest.scope.whole)]
+    whole = [b for b in backups if b.manifest is None or b.whole]
     return whole if any(b.manifest is not None for b in whole) else list(backups)
 
 
@@ -107,9 +107,9 @@ def _judge_age(found: Health, past: list[Backup], limits: Limits, now: datetime,
 
 
 def _judge_size(found: Health, past: list[Backup], limits: Limits) -> None:
-    """The newest verified one against the median of up to seven before it, of the same kind and scope."""
+    """The newest verified one against the median of up to seven before it, of the same kind and scope and stored alike."""
     verified = [b for b in past if b.verified]
-    earlier = [b.sound.bytes for b in verified[1:] if b.group == verified[0].group][:_COMPARED]
+    earlier = [b.sound.bytes for b in verified[1:] if _alike(b, verified[0])][:_COMPARED]
     usual = median(earlier) if earlier else 0
     if not usual:
         return
@@ -120,6 +120,12 @@ def _judge_size(found: Health, past: list[Backup], limits: Limits) -> None:
             f"backup {verified[0].id} is {abs(change):.0f} % {'larger' if change > 0 else 'smaller'} "
             f"than the median of the {len(earlier)} before it ({verified[0].sound.bytes:,} against {usual:,.0f} bytes)",
         )
+
+
+def _alike(one: Backup, other: Backup) -> bool:
+    """Of the same thing in the same form: a plain script is three times as large as an archive, and nothing is wrong."""
+    form, its = ((b.group, b.sound.format, b.sound.compression) for b in (one, other))
+    return form == its
 
 
 def _judge_drill(found: Health, backups: Sequence[Backup], limits: Limits, now: datetime) -> None:
@@ -140,7 +146,8 @@ def _judge_drill(found: Health, backups: Sequence[Backup], limits: Limits, now: 
 
 def _why(record: Record) -> str:
     why = record.data.get("problem") or record.data.get("error") or record.data.get("problems")
-    return f": {why}" if why else ""
+    told = "; ".join(map(str, why)) if isinstance(why, list) else why
+    return f": {told}" if told else ""
 
 
 def span(age: timedelta) -> str:

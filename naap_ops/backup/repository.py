@@ -121,6 +121,16 @@ class Backup:
         return manifests.GRADES.index(self.grade) >= manifests.GRADES.index("read")
 
     @property
+    def label(self) -> str:
+        """Its label; empty for none, and for one that cannot be read."""
+        return "" if self.manifest is None else self.manifest.label
+
+    @property
+    def whole(self) -> bool:
+        """Of the whole database, with its rows."""
+        return self.manifest is not None and self.manifest.kind == "full" and self.manifest.scope.whole
+
+    @property
     def kept(self) -> bool:
         """Pinned by ``backup.keep``."""
         pins = [r for r in self.records if r.what in ("kept", "released")]
@@ -218,14 +228,25 @@ class Repository:
         if not found and _looks_like_id(ref):
             found = [b for b in candidates if b.id.startswith(ref)]
         if not found and ref:  # nothing is not the label of backups without one
-            return self._newest([b for b in candidates if not b.bad and ref in ("latest", b.sound.label)], ref, alias)
+            sound = [b for b in candidates if not b.bad and ref in ("latest", b.sound.label)]
+            return self._newest(sound, ref, alias, bad=sum(b.bad and ref in ("latest", b.label) for b in candidates))
         if len(found) > 1:
             raise BackupAmbiguous(ref=ref, count=len(found), candidates=", ".join(b.id for b in found[:5]))
         if not found:
             raise self._not_found(ref, alias)
         return found[0]
 
-    def _newest(self, named: Iterable[Backup], ref: str, alias: str | None) -> Backup:
+    def newest(self, alias: str | None) -> Backup:
+        """The newest that is not BAD, of the whole database where there is one: a tenant saved since does not stand for all.
+
+        Raises BackupNotFound or BackupAmbiguous as ``latest`` does.
+        """
+        found = self.backups(alias)
+        sound = [b for b in found if not b.bad]
+        newest = self._newest(sound, "latest", alias, bad=len(found))
+        return next((b for b in sound if b.whole), newest)
+
+    def _newest(self, named: Iterable[Backup], ref: str, alias: str | None, *, bad: int) -> Backup:
         found = list(named)
         databases = sorted({b.alias for b in found})
         if len(databases) > 1:
@@ -236,11 +257,13 @@ class Repository:
                 hint="Say which with --database NAME.",
             )
         if not found:
-            raise self._not_found(ref, alias)
+            raise self._not_found(ref, alias, bad)
         return found[0]
 
-    def _not_found(self, ref: str, alias: str | None) -> BackupNotFound:
-        return BackupNotFound(ref=ref, database=f"database {alias!r}" if alias else "any database", repository=self.storage.url)
+    def _not_found(self, ref: str, alias: str | None, bad: int = 0) -> BackupNotFound:
+        of = f"database {alias!r}" if alias else "any database"
+        hint = f"There is nothing but BAD ones ({bad}): `invoke backup.verify ID` says what is wrong with one." if bad else ""
+        return BackupNotFound(ref=ref, database=of, repository=self.storage.url, hint=hint)
 
     def delete(self, backup: Backup) -> None:
         """Remove a backup: the manifest first, the data after."""

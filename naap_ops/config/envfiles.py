@@ -8,6 +8,7 @@ literal ``${``; a bare ``$`` in a password stays.
 from __future__ import annotations
 
 import io
+import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -31,11 +32,14 @@ def read(names: Sequence[str], folder: Path, environ: Mapping[str, str]) -> list
     """Those of ``names`` (relative to ``folder``) that exist, in order. Raises ConfigurationError for an unreadable one."""
     found = []
     for name in names:
+        path = folder / Path(name).expanduser()
         try:
-            content = (folder / Path(name).expanduser()).read_text("utf-8-sig")
+            content = path.read_text("utf-8-sig")
         except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
             continue
         except (OSError, UnicodeDecodeError) as error:
+            if isinstance(error, PermissionError) and not os.access(path.parent, os.X_OK, effective_ids=True):
+                continue  # the whole folder is another user's, after `sudo -u` say
             raise ConfigurationError(detail=f"{name} cannot be read: {error}") from None
         found.append(EnvFile(name, parse(content, environ)))
     return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
@@ -14,6 +15,7 @@ from typing import Any
 from naap_ops.config.choice import OWN
 from naap_ops.config.settings import DELIMITER, PREFIX
 from naap_ops.errors import ConfigurationError
+from naap_ops.files import expanded
 
 FILE = "naap_ops.toml"
 PYPROJECT = "pyproject.toml"
@@ -97,14 +99,14 @@ def find_file(cwd: Path, home: Path) -> Path | None:
     """The settings file of ``cwd`` or of the nearest folder above it that has one.
 
     The search ends at the repository's root or at home; where neither lies above, only ``cwd`` counts, so that a file somebody
-    left in /tmp is not obeyed.
+    left in /tmp is not obeyed. A folder that we may not look into has none.
     """
     folders = [cwd, *cwd.parents]
-    ends = [i for i, folder in enumerate(folders) if folder == home or (folder / ".git").exists()]
+    ends = [i for i, folder in enumerate(folders) if folder == home or os.path.exists(folder / ".git")]
     for folder in folders[: ends[0] + 1] if ends else [cwd]:
-        if (folder / FILE).is_file():
+        if os.path.isfile(folder / FILE):
             return folder / FILE
-        if (folder / PYPROJECT).is_file() and _table(folder / PYPROJECT, PYPROJECT) is not None:
+        if os.path.isfile(folder / PYPROJECT) and _table(folder / PYPROJECT, PYPROJECT) is not None:
             return folder / PYPROJECT
     return None
 
@@ -154,7 +156,7 @@ def rebase(layer: Layer, folder: Path, cwd: Path) -> None:
 def _based(path: str, folder: Path) -> str:
     if "://" in path:
         return path
-    return str(folder / Path(path).expanduser())
+    return str(folder / expanded(Path(path)))
 
 
 def from_environment(variables: Mapping[str, str], place: str, aliases: Iterable[str], cwd: Path) -> Layer:

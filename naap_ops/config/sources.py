@@ -16,6 +16,7 @@ from naap_ops.config.layers import Address, Layer
 from naap_ops.config.settings import PREFIX, Settings
 from naap_ops.config.validation import safe, validated
 from naap_ops.errors import ConfigurationError, UsageError
+from naap_ops.files import home
 
 _SHADOW: Address = ("shadow_database_url",)
 
@@ -108,6 +109,15 @@ class Loaded:
         )
 
 
+def _working_folder() -> Path:
+    try:
+        return Path.cwd()
+    except FileNotFoundError:
+        raise ConfigurationError(
+            detail="the folder this was started in is not there any more", hint="Change into one that is: `cd`."
+        ) from None
+
+
 def load(
     flags: Mapping[str, Any],
     *,
@@ -119,9 +129,9 @@ def load(
 
     Raises ConfigurationError for an unknown name or a bad value, naming setting and source.
     """
-    cwd = Path.cwd() if cwd is None else cwd.absolute()
+    cwd = _working_folder() if cwd is None else cwd.absolute()
     environ = dict(os.environ if environ is None else environ)
-    path = cwd / settings_file if settings_file is not None else layers.find_file(cwd, Path(environ.get("HOME") or Path.home()))
+    path = cwd / settings_file if settings_file is not None else layers.find_file(cwd, home(environ))
     base = _defaults(path, cwd)
     if path is not None:
         base = layers.from_file(path, cwd).over(base)

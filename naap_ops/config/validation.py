@@ -61,11 +61,15 @@ def _nearest(address: Address) -> str:
     names = _names(Settings)
     if address[0] == "databases" and len(address) > 2:
         names = [name.replace("NAME", address[1]) for name in names if name.startswith("databases.")]
-    names += sorted({name.partition(".")[0] for name in names if "." in name})
+    sections = sorted({name.partition(".")[0] for name in names if "." in name})
+    names += [] if len(address) > 1 and address[0] in sections else sections
     by_last_word = {name.rpartition(".")[2]: name for name in reversed(names)}
     near = difflib.get_close_matches(".".join(address), names, n=1)
     near = near or [by_last_word[word] for word in difflib.get_close_matches(address[-1], by_last_word, n=1)]
-    return f"did you mean {near[0]}?" if near else f"there are {', '.join(names)}"
+    if near:
+        return f"did you mean {near[0]}?"
+    beside = [name for name in names if name.startswith(f"{address[0]}.")] if len(address) > 1 else []
+    return f"there are {', '.join(beside or dict.fromkeys(name.partition('.')[0] for name in names))}"
 
 
 def _names(model: type[BaseModel], above: str = "") -> list[str]:
@@ -73,7 +77,7 @@ def _names(model: type[BaseModel], above: str = "") -> list[str]:
     found: list[str] = []
     for name, info in model.model_fields.items():
         kind = info.annotation
-        if name == "databases":
+        if name == "databases" and not above:
             found += _names(DatabaseSettings, f"{above}databases.NAME.")
         elif isinstance(kind, type) and issubclass(kind, BaseModel):
             found += _names(kind, f"{above}{name}.")

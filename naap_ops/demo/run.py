@@ -13,6 +13,7 @@ from naap_ops.app import App
 from naap_ops.background import Background
 from naap_ops.errors import OpsError, Refused
 from naap_ops.events import Events
+from naap_ops.files import failure
 from naap_ops.postgres.conninfo import ConnInfo
 from naap_ops.postgres.digest import Digest, digests
 from naap_ops.postgres.scratch import ScratchServer
@@ -48,8 +49,11 @@ def _own(folder: Path) -> None:
     if folder.exists() and any(folder.iterdir()) and not (folder / _MARK).exists():
         raise Refused(reason=f"{folder} is not empty and not from an earlier demonstration", hint="Give another --folder.")
     shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    (folder / _MARK).touch()
+    try:
+        folder.mkdir(parents=True)
+        (folder / _MARK).touch()
+    except OSError as error:
+        raise failure(folder, error, "Change into a folder that is yours, or give another --folder.") from None
 
 
 def _course(server: ConnInfo, folder: Path, say: Say) -> dict[str, Any]:

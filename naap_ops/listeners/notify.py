@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Collection
+from collections.abc import Collection, Iterable, Iterator
+from contextlib import contextmanager
 
 from naap_ops import redact
+from naap_ops.config import weburl
 from naap_ops.events import Event
 from naap_ops.listeners.failing import Memory
 from naap_ops.listeners.news import News, compose, healed, remember
@@ -28,6 +30,30 @@ class _Complaints(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         if record.thread == self._thread:
             self.lines.append(redact.text(record.getMessage()))
+
+
+@contextmanager
+def _complaints() -> Iterator[_Complaints]:
+    logger = logging.getLogger("apprise")
+    complaints = _Complaints()
+    logger.addHandler(complaints)
+    logger.propagate = False
+    try:
+        yield complaints
+    finally:
+        logger.removeHandler(complaints)
+
+
+def unusable(urls: Iterable[str]) -> Iterator[str]:
+    """Those that apprise can make nothing of, masked, with its reason: better heard of now than when there is bad news."""
+    import apprise
+
+    for url in urls:
+        with _complaints() as complaints:
+            made = apprise.Apprise.instantiate(url, suppress_exceptions=True)
+        if made is None:
+            reason = "; ".join(complaints.lines) or "apprise knows no such service"
+            yield f"{weburl.masked(url)} tells nobody: {reason}"
 
 
 class Notify:
@@ -56,11 +82,7 @@ class Notify:
     def _send(self, message: News) -> None:
         import apprise
 
-        logger = logging.getLogger("apprise")
-        complaints = _Complaints()
-        logger.addHandler(complaints)
-        logger.propagate = False
-        try:
+        with _complaints() as complaints:
             # No pool of threads and no time limit of its own (which such a pool keeps): Python waits at exit for every thread
             # of a pool, also for one that hangs. The limit is kept by the delivery. Nothing is cached on disk.
             asset = apprise.AppriseAsset(
@@ -71,7 +93,5 @@ class Notify:
             done = service.add(self._url) and service.notify(
                 title=message.title, body=message.body, notify_type=kind, body_format=apprise.NotifyFormat.TEXT
             )
-        finally:
-            logger.removeHandler(complaints)
         if not done:
             raise NotDelivered("; ".join(complaints.lines) or "the service did not take the message")

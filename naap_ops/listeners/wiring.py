@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from naap_ops.config import weburl
+from naap_ops.files import home
 from naap_ops.listeners.delivery import Audience, Delivery, Tell
 from naap_ops.listeners.jsonlog import FileLog, StderrLog
 
@@ -26,6 +27,15 @@ def audience(settings: Settings, repository: str, tell: Tell) -> Audience:
 
     deliveries = [Delivery(name, listener, complain, timeout / 2) for name, listener in _listeners(settings, repository, tell)]
     return Audience(deliveries, timeout)
+
+
+def problems(settings: Settings) -> list[str]:
+    """What would keep somebody from hearing, as far as it can be told without telling anybody anything."""
+    if not settings.notify.urls:
+        return []
+    from naap_ops.listeners.notify import unusable
+
+    return [f"notify.urls: {problem}" for problem in unusable(settings.notify.urls)]
 
 
 def _listeners(settings: Settings, repository: str, tell: Tell) -> Iterator[tuple[str, Listener]]:
@@ -60,5 +70,5 @@ def _state(settings: Settings) -> Path:
     """Where to remember what is failing: ``notify.state``, else the place the XDG base directories give it."""
     if settings.notify.state is not None:
         return settings.notify.state
-    base = os.environ.get("XDG_STATE_HOME") or Path("~/.local/state").expanduser()
+    base = os.environ.get("XDG_STATE_HOME") or home() / ".local/state"
     return Path(base) / "naap_ops" / "failing"

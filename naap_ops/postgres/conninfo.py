@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from naap_ops import redact
 from naap_ops.config import dsn
 from naap_ops.errors import ConfigurationError, UnusableUrl
+from naap_ops.files import home
 
 if TYPE_CHECKING:
     from naap_ops.config.choice import DatabaseChoice
@@ -222,8 +223,8 @@ def _completed(words: dict[str, str], environ: Mapping[str, str]) -> dict[str, s
             return words
     if not words.get("dbname"):
         words["dbname"] = words["user"]
-    roots = Path(environ.get("HOME") or "~").expanduser() / ".postgresql" / "root.crt"
-    if words.get("sslmode") == "verify-full" and not words.get("sslrootcert") and not roots.exists():
+    roots = home(environ) / ".postgresql" / "root.crt"
+    if words.get("sslmode") == "verify-full" and not words.get("sslrootcert") and not os.path.exists(roots):
         # libpq would refuse to connect without a file of authorities; Prisma's strict means the system's.
         words["sslrootcert"] = next((bundle for bundle in _BUNDLES if Path(bundle).exists()), "system")
     return words

@@ -57,13 +57,18 @@ def server_bindir(major: int) -> Path:
 @functools.cache
 def version_of(program: Path) -> tuple[int, str] | None:
     """``(16, "16.14")`` as the program itself says, or None when it is not there or does not run. Asked once per path."""
-    if not program.is_file():
+    if not _runs(program):
         return None
     try:
         _, output, _ = process.run([program, "--version"])
     except (CommandFailed, ToolMissing):
         return None
     return parse_version(output.decode("utf-8", "replace"))
+
+
+def _runs(program: Path) -> bool:
+    """Whether it is a program for us: PATH may name folders that we may not look into (root's, after `sudo -u`)."""
+    return os.path.isfile(program) and os.access(program, os.X_OK)
 
 
 def parse_version(line: str) -> tuple[int, str] | None:
@@ -88,14 +93,14 @@ def places(majors: Iterable[int]) -> Iterator[tuple[Path, str]]:
 def _path_places() -> Iterator[tuple[Path, str]]:
     for word in dict.fromkeys(os.environ.get("PATH", "").split(os.pathsep)):
         program = Path(word or ".").absolute() / "pg_dump"
-        if program.is_file() and program.resolve().name != _DEBIAN_WRAPPER:
+        if _runs(program) and program.resolve().name != _DEBIAN_WRAPPER:
             yield program.parent, "PATH"
 
 
 def _system_places(major: int) -> Iterator[tuple[Path, str]]:
     for pattern in _SYSTEM:
         folder = Path(pattern.format(major=major))
-        if folder.is_dir():
+        if os.path.isdir(folder):
             yield folder, str(folder)
 
 

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from naap_ops.errors import ConfigurationError
+from naap_ops.files import home
 
 # Compiled into Debian's libpq and into the one that psycopg brings along.
 _SYSTEM_FOLDER = "/etc/postgresql-common"
@@ -36,8 +37,7 @@ def lookup(service: str, environ: Mapping[str, str]) -> dict[str, str]:
 
 def candidates(environ: Mapping[str, str]) -> list[Path]:
     """The files in libpq's order: PGSERVICEFILE or ~/.pg_service.conf, then the system's (PGSYSCONFDIR)."""
-    home = Path(environ.get("HOME") or "~").expanduser()
-    own = Path(environ["PGSERVICEFILE"]) if environ.get("PGSERVICEFILE") else home / ".pg_service.conf"
+    own = Path(environ["PGSERVICEFILE"]) if environ.get("PGSERVICEFILE") else home(environ) / ".pg_service.conf"
     return [own, Path(environ.get("PGSYSCONFDIR") or _SYSTEM_FOLDER) / "pg_service.conf"]
 
 

@@ -71,7 +71,7 @@ class ServerInfo:
 def connect(
     info: ConnInfo, *, dbname: str | None = None, application_name: str = "naap_ops", autocommit: bool = True
 ) -> Connection:
-    """A session in ``dbname`` (default: the connection's own), UTF-8, without any of the server's timeouts.
+    """A session in ``dbname`` (default: the connection's own), UTF-8, without the server's timeouts, dates as ISO has them.
 
     What it commits is on the server's disk, even where ``synchronous_commit`` is off: procedures go on from there.
 
@@ -143,6 +143,8 @@ def _words(info: ConnInfo, **overrides: str) -> str:
     return make_conninfo("", **{"connect_timeout": CONNECT_SECONDS, **info.kwargs(**overrides)})
 
 
+# As psycopg reads them, whatever a server, database or role prefers. Which of day and month comes first stays as it is.
+_SPELLING = ("SET datestyle = ISO", "SET intervalstyle = postgres")
 # Stronger settings than `on` stay.
 _DURABLE = "SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'"
 
@@ -153,7 +155,7 @@ def _lift_timeouts(connection: Connection) -> None:
         names.append("transaction_timeout")
     for _ in range(_LIFT_ATTEMPTS):  # a statement_timeout of few ms can hit this very statement
         with contextlib.suppress(psycopg.errors.QueryCanceled):
-            connection.execute("; ".join([*(f"SET {name} = 0" for name in names), _DURABLE]).encode())
+            connection.execute("; ".join([*(f"SET {name} = 0" for name in names), *_SPELLING, _DURABLE]).encode())
             return
     raise ConfigurationError(
         detail=f"the statement_timeout of user {connection.info.user} is so short that it cannot even be lifted",

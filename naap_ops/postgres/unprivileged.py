@@ -63,7 +63,7 @@ class Account:
 def account() -> Account:
     """The current user, or for root an unprivileged one. Raises ConfigurationError when the system has none."""
     if os.geteuid() != 0:
-        return Account(name=str(os.geteuid()))
+        return _current()
     for name in _CANDIDATES:
         try:
             entry = pwd.getpwnam(name)
@@ -74,6 +74,18 @@ def account() -> Account:
         detail="PostgreSQL does not run as root, and this system has no user to run it as",
         hint="Create a user named postgres, or run as an ordinary user.",
     )
+
+
+def _current() -> Account:
+    """initdb looks up who runs it, and containers are run by numbers that nobody has told the system a name for."""
+    uid = os.geteuid()
+    try:
+        return Account(name=pwd.getpwuid(uid).pw_name)
+    except KeyError:
+        raise ConfigurationError(
+            detail=f"user id {uid} has no name on this system, and PostgreSQL's initdb wants one",
+            hint="Give it a line in /etc/passwd, run as a user who has one, or set scratch_url to a server for trials.",
+        ) from None
 
 
 def temporary_place(who: Account, prefix: str = "naap_ops-") -> Path:

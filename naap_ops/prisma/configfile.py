@@ -66,7 +66,7 @@ def find(root: Path) -> Path | None:
     names = [f"{prefix}prisma{generation}{infix}" for prefix, generation, infix in _places()]
     candidates = [root / f"{name}.{extension}" for name in names for extension in EXTENSIONS]
     candidates += [root / "prisma" / f"prisma.config.{extension}" for extension in EXTENSIONS]
-    return next((path for path in candidates if path.is_file()), None)
+    return next((path for path in candidates if os.path.isfile(path)), None)
 
 
 def _places() -> Iterator[tuple[str, str, str]]:

@@ -8,6 +8,7 @@ Sources: packages/config, packages/internals/src/cli/{getSchema,directoryConfig}
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from naap_ops.errors import ConfigurationError, PrismaProjectNotFound
+from naap_ops.files import home
 from naap_ops.prisma import configfile, schemafile
 from naap_ops.prisma.migrations import POSTGRES, Migration, locale_key, misordered, provider, refuse_contract
 
@@ -87,7 +89,7 @@ def find(cwd: Path, overrides: Overrides | None = None) -> Project:
 def _root(cwd: Path) -> Path:
     """``cwd`` or the nearest folder above it that is a project's, up to the repository's root; else the one below."""
     above = [cwd, *cwd.parents]
-    ends = [i for i, folder in enumerate(above) if (folder / ".git").exists() or folder == Path.home()]
+    ends = [i for i, folder in enumerate(above) if os.path.exists(folder / ".git") or folder == home()]
     for folder in above[: ends[0] + 1] if ends else [cwd]:
         if _is_root(folder):
             return folder
@@ -107,7 +109,7 @@ def _is_root(folder: Path) -> bool:
 
 
 def _is_schema(path: Path) -> bool:
-    return path.is_file() or (path.is_dir() and any(path.glob("*.prisma")))
+    return os.path.isfile(path) or (os.path.isdir(path) and any(path.glob("*.prisma")))
 
 
 def _below(folder: Path, depth: int = _DEPTH) -> Iterator[Path]:
@@ -189,7 +191,7 @@ def _version(root: Path) -> tuple[int, int] | None:
         for text in wanted:
             if isinstance(text, str) and (match := _VERSION.search(text)):
                 return int(match[1]), int(match[2])
-        if (folder / ".git").exists():
+        if os.path.exists(folder / ".git"):
             break
     return None
 

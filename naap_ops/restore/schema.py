@@ -55,7 +55,7 @@ def restore_schema(
     began = clock.monotonic()
     archive = Archive(backup, tools, options)
     tables = _tables(archive.manifest, backup, schema)
-    with archive.choose(tables), live_transaction(info, options, f"the restore of schema {schema}") as connection:
+    with archive.choose(tables), live_transaction(info, options, f"restoring schema {schema}") as connection:
         archive.gate(connection)
         live = live_schema(connection, schema)
         neighbours = _around(connection, live)

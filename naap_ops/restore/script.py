@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import stat
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -41,6 +42,7 @@ _CLUSTER = re.compile(rb"^-- PostgreSQL database cluster dump", re.MULTILINE)
 _LEAVES = re.compile(rb"^(?:\\c(?:onnect)? .*|CREATE DATABASE .*)$", re.MULTILINE)
 _MAJOR = re.compile(rb"^-- Dumped from database version (\d+)", re.MULTILINE)
 _ARCHIVE = b"PGDMP"
+_PACKED = {b"\xfd7zXZ\0": "xz -dk", b"BZh": "bzip2 -dk", b"PK\x03\x04": "unzip"}  # gzip and zstd are read as they stand
 
 
 def restore_script(
@@ -102,7 +104,9 @@ class ScriptSource:
         except OSError as error:
             raise UsageError(detail=f"{self._path} cannot be read: {error.strerror}") from None
         if not stat.S_ISREG(facts.st_mode) or not os.access(self._path, os.R_OK):
-            raise UsageError(detail=f"{self._path} is not a file that can be read twice")
+            kind = "a folder" if stat.S_ISDIR(facts.st_mode) else "not a file that can be read, and read twice"
+            hint = "--file wants a script in plain SQL; `pg_restore -f script.sql FOLDER` makes one of a dump in a folder."
+            raise UsageError(detail=f"{self._path} is {kind}", hint=hint)
         return facts.st_size, facts.st_mtime_ns, facts.st_ino
 
     def gate(
@@ -190,6 +194,12 @@ def _refuse(path: Path, head: bytes) -> None:
             reason=f"{path} is an archive of pg_dump's custom format, not a script",
             hint=f"pg_restore -f script.sql {path} makes one of it.",
         )
+    for magic, unpack in _PACKED.items():
+        if head.startswith(magic):
+            raise Refused(
+                reason=f"{path} is compressed in a way that is not read here",
+                hint=f"Unpack it first: {unpack} {shlex.quote(str(path))}",
+            )
     if _CLUSTER.search(head):
         raise Refused(
             reason=f"{path} was written by pg_dumpall: it holds roles and several databases and connects to each",

@@ -70,7 +70,7 @@ def restore_table(
     began = clock.monotonic()
     archive = Archive(backup, tools, options)
     fact = _fact(archive, schema, table)
-    with archive.choose([fact]), live_transaction(info, options, f"the restore of table {fact.qualified}") as connection:
+    with archive.choose([fact]), live_transaction(info, options, f"restoring table {fact.qualified}") as connection:
         archive.gate(connection)
         live, neighbours = _look(connection, schema, table)
         stages = archive.stages(lambda found: found.of_table(fact), "--verbose")

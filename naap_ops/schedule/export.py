@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from naap_ops.config import duration
 from naap_ops.config.cron import Cron
 from naap_ops.schedule.plan import Job
 
@@ -67,7 +68,7 @@ def _cron(jobs: Sequence[Job], place: Place) -> dict[str, str]:
         ]
     for job in jobs:
         if job.jitter:
-            lines.append(f"# {job.name}: crontabs have no jitter of {job.jitter}; spread the machines by hand")
+            lines.append(f"# {job.name}: crontabs have no jitter of {duration.text(job.jitter)}; spread the machines by hand")
         lines += [f"{_crontab_time(job.cron)} {_crontab_command(words, place)}" for words in job.commands()]
     return {"naap_ops.crontab": "\n".join(lines) + "\n"}
 

@@ -21,6 +21,12 @@ def open_storage(where: str, settings: Settings | None = None, *, base: Path | N
     if not where.strip():
         raise StorageError(url=repr(where), reason="names no place", hint="Give --repo a path or s3://bucket/prefix.")
     scheme, separator, _ = where.partition("://")
+    if not separator and where.partition(":")[0].lower() in ("s3", "file"):
+        raise StorageError(
+            url=where,
+            reason="is neither a URL nor, as it stands, a folder",
+            hint=f"Write s3://bucket/prefix, file:///folder, or ./{where} for a folder of that name.",
+        )
     if not separator or scheme == "file":
         return _folder(where, base)
     if scheme == "s3":

@@ -17,15 +17,16 @@ import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn, TextIO
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from invoke.exceptions import Exit
 from invoke.parser.argument import Argument
 from invoke.tasks import Task
 
 from naap_ops import redact
-from naap_ops.errors import InternalError, Interrupted, OpsError, Refused
+from naap_ops.errors import InternalError, Interrupted, OpsError, OutputLost, Refused
 from naap_ops.events import Event, Events
+from naap_ops.tasks import streams
 
 if TYPE_CHECKING:
     from naap_ops.app import App
@@ -126,12 +127,12 @@ class Call:
     def say(self, text: str) -> None:
         """A result for people: stdout, or stderr when stdout is for JSON."""
         if not self.quiet:
-            _print(redact.text(text), sys.stderr if self.json else sys.stdout)
+            streams.show(redact.text(text), sys.stderr if self.json else sys.stdout)
 
     def note(self, text: str) -> None:
         """A remark along the way, always on stderr."""
         if not self.quiet:
-            _print(redact.text(text), sys.stderr)
+            streams.show(redact.text(text), sys.stderr)
 
     def tell_steps(self, *names: str) -> None:
         """Remark on those steps of the work as they come, whether anybody watches a bar or not."""
@@ -144,21 +145,21 @@ class Call:
 
     def insist(self, text: str) -> None:
         """A result that must be seen even when quiet."""
-        _print(redact.text(text), sys.stderr if self.json else sys.stdout)
+        streams.show(redact.text(text), sys.stderr if self.json else sys.stdout)
 
     def explain(self, error: OpsError) -> None:
         """A failure and what to do about it, on stderr."""
         text, advice = f"naap_ops: {error.text}", error.advice
         if self._terse:
-            _print(" ".join(f"{text.rstrip('.')}. {advice}".split()), sys.stderr)
+            streams.show(" ".join(f"{text.rstrip('.')}. {advice}".split()), sys.stderr)
             return
-        _print(text, sys.stderr)
+        streams.show(text, sys.stderr)
         if advice:
-            _print(f"  {advice}", sys.stderr)
+            streams.show(f"  {advice}", sys.stderr)
 
     def complain(self, text: str) -> None:
         """What must be said even when quiet, on stderr."""
-        _print(redact.text(text), sys.stderr)
+        streams.show(redact.text(text), sys.stderr)
 
     def table(self, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         """Columns aligned, numbers to the right (a column whose name ends in a space)."""
@@ -281,6 +282,7 @@ def _help(task: OpsTask) -> None:
 
 def _execute(call: Call, body: Callable[[], dict[str, Any]]) -> None:
     """Perform the task, and wait for its listeners when everything else is done and said: its outcome does not hang on them."""
+    streams.open_closed()
     try:
         _perform(call, body)
     finally:
@@ -299,10 +301,12 @@ def _perform(call: Call, body: Callable[[], dict[str, Any]]) -> None:
         _fail(call, Interrupted())
     except Exception as error:  # noqa: BLE001 - nothing is swallowed: it becomes exit code 1
         if os.environ.get("NAAP_OPS_DEBUG") == "1":
-            _print(redact.text(traceback.format_exc()), sys.stderr)
+            streams.show(redact.text(traceback.format_exc()), sys.stderr)
         _fail(call, InternalError(kind=type(error).__name__, text=error))
     if call.json:
         _print_json(result)
+    if reason := streams.lost():
+        _fail(call, OutputLost(reason=reason))
     if call.exit_code:
         raise Exit(code=call.exit_code)
 
@@ -315,16 +319,7 @@ def _fail(call: Call, error: OpsError) -> NoReturn:
 
 
 def _print_json(result: dict[str, Any]) -> None:
-    _print(jsonlib.dumps(result, ensure_ascii="utf" not in (sys.stdout.encoding or "").lower(), default=str), sys.stdout)
-
-
-def _print(text: str, stream: TextIO) -> None:
-    """Print what the stream can show of ``text``. A reader who has left (``| head``) does not end the work."""
-    encoding = stream.encoding or "utf-8"
-    try:
-        print(text.encode(encoding, "backslashreplace").decode(encoding), file=stream, flush=True)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+    streams.show(jsonlib.dumps(result, ensure_ascii="utf" not in (sys.stdout.encoding or "").lower(), default=str), sys.stdout)
 
 
 @contextmanager

@@ -18,6 +18,8 @@ def config(call: Call) -> dict[str, Any]:
     call.table(
         ["SETTING", "VALUE", "SOURCE"], [[name, _text(entry["value"]), entry["source"]] for name, entry in table.items()]
     )
+    for problem in call.app.unheard():
+        call.complain(f"naap_ops: {problem}")
     return {"settings": table}
 
 

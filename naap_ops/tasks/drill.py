@@ -13,10 +13,10 @@ from naap_ops.wording import count_of
 
 
 @command(
-    backup="latest, an id or a unique beginning of one, or a label",
+    backup="latest, an id or a unique beginning of one, or a label; without it the newest of the whole database",
     all_databases="every configured database, one after the other",
 )
-def drill(call: Call, backup: str = "latest", all_databases: bool = False) -> dict[str, Any]:
+def drill(call: Call, backup: str | None = None, all_databases: bool = False) -> dict[str, Any]:
     """
     Restore a backup into a scratch server, count every table, ask the questions of drill.checks; the outcome is kept beside it.
 
@@ -33,9 +33,10 @@ def drill(call: Call, backup: str = "latest", all_databases: bool = False) -> di
     return {"drills": each_database(call, lambda alias: _one(call, alias, backup))}
 
 
-def _one(call: Call, database: str | None, backup: str) -> dict[str, Any]:
+def _one(call: Call, database: str | None, backup: str | None) -> dict[str, Any]:
     """Drill with a backup of one database, and tell about it."""
-    found = call.app.repository.find(backup, call.app.alias(database))
+    repository, alias = call.app.repository, call.app.alias(database)
+    found = repository.newest(alias) if backup is None else repository.find(backup, alias)
     call.report(found)
     with progress(call):
         result = call.app.drill(found)

@@ -70,7 +70,7 @@ def run(
     target = restores.target(call.app, call.database)
     aim = restores.aim(call.app, what, str(flags[what]), call.database)
     options = restores.options(call.app, owner=not no_owner, privileges=not no_privileges, partial=partial)
-    source = Path(file) if file else call.app.repository.find(backup, target.alias)
+    source = Path(file) if file else restores.chosen(call.app, backup, target.alias, aim, options)
     if dry_run or not call.yes:
         plan = restores.plan(source, target, aim, options)
         if dry_run:

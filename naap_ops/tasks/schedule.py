@@ -30,6 +30,8 @@ def run(call: Call, http: str | None = None) -> dict[str, Any]:
 
     listen = None if http is None else _address(http)
     service = Service(call.app, something(plan(call.app.loaded)), _shared_flags(call), call.note, call.complain)
+    for problem in call.app.unheard():
+        call.complain(f"naap_ops: {problem}")
     killed = service.run(listen)
     call.exit_code = Interrupted.exit_code if killed else 0
     return {"killed": killed}

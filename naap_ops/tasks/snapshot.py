@@ -51,8 +51,8 @@ def snapshot(
         backup__jobs=number("--jobs", jobs),
         backup__lock_wait_timeout=lock_wait_timeout,
     )
-    call.unattended()
-    if not dry_run:
+    if not dry_run:  # whoever tries it out wants to see it
+        call.unattended()
         call.begin("snapshot", several=all_databases or each_tenant or each_plugin)
     kinds = [kind for kind, wanted in (("tenants", each_tenant), ("plugins", each_plugin)) if wanted]
     if not all_databases and not kinds:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import secrets
 import subprocess
 import sys
@@ -21,6 +22,7 @@ from naap_ops.storage.base import Storage
 from naap_ops.storage.registry import open_storage
 from naap_ops.storage.s3 import download, marker
 from tests import s3server
+from tests.s3proxy import proxy
 from tests.s3server import Keys, WeedServer, environment
 
 MIB = 1 << 20
@@ -104,9 +106,51 @@ def test_urls_that_name_no_bucket(bad: str) -> None:
         open_storage(bad)
 
 
+@pytest.mark.parametrize("bad", ["s3:/bucket/prefix", "s3:bucket", "S3:/bucket", "file:/srv/backups"])
+def test_urls_with_a_slash_too_few_are_no_folders(bad: str) -> None:
+    with pytest.raises(StorageError, match="neither a URL nor") as caught:
+        open_storage(bad)
+    assert f"./{bad}" in caught.value.advice
+    assert open_storage(f"./{bad}").url.endswith(bad)
+
+
 def test_nothing_listens_there(url: str) -> None:
     with environment({"AWS_ENDPOINT_URL_S3": "http://127.0.0.1:9"}), pytest.raises(StorageError, match="cannot be reached"):
         list(opened(url).list())
+
+
+@pytest.mark.parametrize("by", ["setting", "variable"])
+def test_keys_of_a_profile(s3_server: WeedServer, url: str, tmp_path: Path, by: str) -> None:
+    """A profile that is named is stronger than keys that lie about in the environment."""
+    writer = s3_server.writer
+    (tmp_path / "credentials").write_text(
+        f"[default]\naws_access_key_id = NOSUCHKEY\naws_secret_access_key = wrong\n"
+        f"[backups]\naws_access_key_id = {writer.access}\naws_secret_access_key = {writer.secret}\n"
+    )
+    options: dict[str, Any] = {"profile": "backups"} if by == "setting" else {}
+    own = {"AWS_SHARED_CREDENTIALS_FILE": str(tmp_path / "credentials")}
+    own |= {"AWS_PROFILE": "backups"} if by == "variable" else {"AWS_SECRET_ACCESS_KEY": "wrong"}
+    with environment(s3_server.environment() | own):
+        if by == "variable":  # there, AWS's own tools prefer the keys
+            del os.environ["AWS_ACCESS_KEY_ID"], os.environ["AWS_SECRET_ACCESS_KEY"]
+        publish(opened(url, **options))
+        assert len(keys(opened(url, **options))) == len(FILES) + 1
+        with pytest.raises(StorageError, match="nobodys") as caught:
+            list(opened(url, profile="nobodys").list())
+        assert "s3.profile" in caught.value.advice
+
+
+def test_by_way_of_a_proxy(s3_server: WeedServer, url: str) -> None:
+    """The proxy gets whole URLs; the store takes those as well, so one that only passes on will do."""
+    with proxy(s3_server.port) as between:
+        with environment(s3_server.environment() | {"HTTP_PROXY": between.endpoint, "NO_PROXY": ""}):
+            publish(opened(url))
+            assert len(keys(opened(url))) == len(FILES) + 1
+        assert any(request.target.startswith(s3_server.endpoint) for request in between.names("PUT"))
+    gone = {"HTTP_PROXY": "http://127.0.0.1:9", "NO_PROXY": ""}
+    with environment(s3_server.environment() | gone), pytest.raises(StorageError, match="proxy cannot be reached") as caught:
+        list(opened(url).list())
+    assert "HTTPS_PROXY" in caught.value.advice
 
 
 def test_an_endpoint_that_is_no_url(url: str) -> None:

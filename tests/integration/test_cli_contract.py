@@ -149,6 +149,50 @@ def test_command_lines_that_cannot_be_parsed(at_work: Desk, words: tuple[str, ..
     assert answer.err.startswith("naap-ops: ")
 
 
+def test_config_names_listeners_that_will_not_hear(at_work: Desk) -> None:
+    """A mistyped address is else noticed in the night in which it is needed."""
+    urls = f"json://127.0.0.1:9/hook mailto://u:{'geheim' * 4}@ nonsense://x"
+    answer = at_work.run("config", NAAP_OPS_NOTIFY__URLS=urls)
+    assert answer.code == 0
+    assert answer.err.count("tells nobody") == 2
+    assert "mailto://*** tells nobody: " in answer.err
+    assert "nonsense://*** tells nobody: " in answer.err
+    assert "geheim" not in answer.err + answer.out
+    assert at_work.run("config", NAAP_OPS_NOTIFY__URLS="json://127.0.0.1:9/hook").err == ""
+
+
+@pytest.mark.parametrize(
+    ("words", "advice"),
+    [
+        (["backup.lst"], "Did you mean backup.list?"),
+        (["restor"], "Did you mean restore?"),
+        (["xyzzy"], "`naap-ops --list` shows the tasks"),
+        (["backup", "--tabel", "x"], "`naap-ops --help backup.create` lists its flags"),
+        (["schedule.export"], "`naap-ops --help schedule.export` lists its flags"),
+    ],
+)
+def test_what_to_type_instead(at_work: Desk, words: list[str], advice: str) -> None:
+    answer = at_work.run(*words, "--json")
+    assert answer.code == 2
+    assert advice in answer.err
+    assert advice in answer.json["hint"]
+
+
+def test_a_folder_that_is_gone(backed_up: Desk) -> None:
+    argv0 = ("/bin/sh", "-c", 'mkdir gone && cd gone && rmdir ../gone && exec "$@"', "sh", PROGRAM)
+    answer = backed_up.program("backup.list", argv0=argv0)
+    assert answer.code == 3, answer.err
+    assert "is not there any more" in answer.err
+
+
+def test_a_home_of_somebody_else(backed_up: Desk, tmp_path: Path) -> None:
+    """Invoke reads a file of its own there, and is not asked to."""
+    (tmp_path / "home" / ".invoke.yaml").mkdir(parents=True)
+    answer = backed_up.program("backup.list", environ={"HOME": str(tmp_path / "home")})
+    assert answer.code == 3
+    assert ".invoke.yaml: Is a directory\n  Is HOME yours?" in answer.err
+
+
 def test_unknown_flags_as_json(at_work: Desk) -> None:
     answer = at_work.run("backup", "--no-such-flag", "--json")
     assert (answer.code, answer.json["error"], answer.json["code"]) == (2, "UsageError", 2)
@@ -262,6 +306,54 @@ def test_a_reader_who_leaves_early(backed_up: Desk, words: tuple[str, ...]) -> N
     assert b"Traceback" not in done.stderr
     assert b"BrokenPipe" not in done.stderr
     assert len(backed_up.listed()) == before + (words[0] == "backup")
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_streams_that_are_closed(backed_up: Desk, closed: str) -> None:
+    """Nothing that is opened gets their numbers: what pg_dump complains of is not written into a backup."""
+    argv0 = ("/bin/sh", "-c", f'exec "$@" {closed}', "sh", PROGRAM)
+    answer = backed_up.program("backup", "--json", argv0=argv0)
+    assert answer.code == 0, answer.err
+    assert ">" in closed.replace("2>", "") or answer.json["rows"] == 3
+    assert backed_up.run("backup.verify", "latest", "--grade", "restore").code == 0
+    assert len(backed_up.listed()) == 2
+    refused = backed_up.program("restore", "--swap", argv0=argv0)
+    assert refused.code == 17, refused.err
+
+
+@pytest.mark.parametrize("words", [("backup", "--json"), ("backup.list",), ("--list",)])
+def test_output_that_does_not_fit_on_the_disk(backed_up: Desk, words: tuple[str, ...]) -> None:
+    """The backup is made all the same; that a script did not get all of its answer is an exit code."""
+    before = len(backed_up.listed())
+    answer = backed_up.program(*words, argv0=("/bin/sh", "-c", 'exec "$@" > /dev/full', "sh", PROGRAM))
+    assert answer.code == 9
+    assert "No space left on device" in answer.err
+    assert "Traceback" not in answer.err
+    assert len(backed_up.listed()) == before + (words[0] == "backup")
+    assert backed_up.program("backup.list", argv0=("/bin/sh", "-c", 'exec "$@" 2> /dev/full', "sh", PROGRAM)).code == 0
+
+
+def test_a_terminal_that_goes_away(at_work: Desk) -> None:
+    """The window is closed while the bar is drawn, and nohup keeps the work alive: it is done all the same."""
+    at_work.sql("create table big as select i, repeat('x', 200) t from generate_series(1, 400000) i")
+    ours, theirs = pty.openpty()
+    words: list[str | Path] = ["sh", "-c", 'trap "" HUP; exec "$@"', "sh", PROGRAM, "backup", "--json"]
+    child = subprocess.Popen(
+        words,
+        cwd=at_work.folder,
+        env={**at_work.environ, "TERM": "xterm-256color"},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=theirs,
+        text=True,
+        start_new_session=True,
+    )
+    os.close(theirs)
+    assert os.read(ours, 1)  # the bar is there
+    os.close(ours)
+    out = child.communicate(timeout=60)[0]
+    assert child.returncode == 0
+    assert json.loads(out)["rows"] == 400003
 
 
 def test_a_terminal_that_knows_no_umlauts(at_work: Desk) -> None:

@@ -45,6 +45,12 @@ def test_a_folder_of_somebody_else_is_not_touched(tmp_path: Path) -> None:
     assert (folder / "thesis.txt").read_text() == "years of work"
 
 
+def test_a_place_where_nothing_can_be_made() -> None:
+    with pytest.raises(CommandFailed, match="give another --folder") as caught:
+        _demo(Path("/proc/here"))
+    assert caught.value.fields["status"] == 9
+
+
 def _processes() -> list[str]:
     """The command lines of all processes."""
     found = []

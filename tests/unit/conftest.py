@@ -69,6 +69,7 @@ _NOBODY = 65534
 _UNPRIVILEGED = """
 import os, sys
 import naap_ops.backup.verify, naap_ops.process, naap_ops.storage.local
+{first}
 if os.geteuid() == 0:
     os.setgroups([]), os.setgid({nobody}), os.setuid({nobody})
 root = sys.argv[1]
@@ -85,11 +86,14 @@ def open_folder() -> Iterator[Path]:
 
 
 @pytest.fixture
-def as_nobody(open_folder: Path) -> Callable[[str], str]:
-    """Run Python source (``root`` is ``open_folder``) as a user without privileges; what it printed."""
+def as_nobody(open_folder: Path) -> Callable[..., str]:
+    """Run Python source (``root`` is ``open_folder``) as a user without privileges; what it printed.
 
-    def run(source: str) -> str:
-        code = _UNPRIVILEGED.format(nobody=_NOBODY, source=source)
+    ``first`` runs before: what it imports may be out of that user's reach.
+    """
+
+    def run(source: str, first: str = "") -> str:
+        code = _UNPRIVILEGED.format(nobody=_NOBODY, source=source, first=first)
         return subprocess.run(
             [sys.executable, "-c", code, str(open_folder)], check=True, stdout=subprocess.PIPE, text=True, cwd="/"
         ).stdout

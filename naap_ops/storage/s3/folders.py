@@ -11,6 +11,7 @@ from pathlib import Path
 
 from naap_ops import files
 from naap_ops.errors import Busy
+from naap_ops.files import expanded
 from naap_ops.lock import FileLock
 from naap_ops.storage.base import translated
 
@@ -21,7 +22,7 @@ _YOUNG = ".naap_ops-s3-"  # not yet locked
 
 def root(staging: Path | None) -> Path:
     """Where such folders are made: setting ``staging``, else the system's temporary folder."""
-    return (staging or Path(tempfile.gettempdir())).expanduser().absolute()
+    return expanded(staging or Path(tempfile.gettempdir())).absolute()
 
 
 class PrivateFolder:

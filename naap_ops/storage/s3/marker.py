@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote, unquote
 
 from naap_ops import clock
 from naap_ops.errors import StorageError
@@ -40,7 +39,17 @@ class Marker:
 
 def key_of(place: Place, prefix: str) -> str:
     """The bucket's key of a set's marker."""
-    return place.key(f"{FOLDER}/{quote(place.relative(place.key(prefix)), safe='')}")
+    return place.key(f"{FOLDER}/{_flat(place.relative(place.key(prefix)))}")
+
+
+def _flat(prefix: str) -> str:
+    """A prefix as one name. Not percent-encoded: databases' folders are so already, and stores that keep folders have names of
+    255 bytes at most; that of a database of 63 bytes would not fit a second time."""
+    return prefix.replace("!", "!0").replace("/", "!1")
+
+
+def _unflat(name: str) -> str:
+    return name.replace("!1", "/").replace("!0", "!")
 
 
 def put(place: Place, prefix: str, folder: Path) -> str:
@@ -74,10 +83,10 @@ def put(place: Place, prefix: str, folder: Path) -> str:
 def below(place: Place, folder: str) -> Iterator[Marker]:
     """The markers of sets in ``folder``. Raises StorageError."""
     start = place.folder(FOLDER)
-    inside = quote(place.relative(place.key(folder)) + "/", safe="") if place.key(folder) != place.prefix else ""
+    inside = _flat(place.relative(place.key(folder)) + "/") if place.key(folder) != place.prefix else ""
     for page in objects.listed(place, start + inside):
         for found in page.get("Contents", ()):
-            yield Marker(unquote(found["Key"][len(start) :]), found["Key"], found["LastModified"])
+            yield Marker(_unflat(found["Key"][len(start) :]), found["Key"], found["LastModified"])
 
 
 def is_alive(place: Place, marker: Marker, uploads: list[Mapping[str, Any]]) -> bool:

@@ -8,6 +8,7 @@ import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import psycopg
@@ -58,6 +59,22 @@ def test_a_session_has_no_timeouts_and_utf8(database: ConnInfo) -> None:
         assert connection.execute("SHOW client_encoding").fetchone() == ("UTF8",)
         assert connection.execute("SHOW application_name").fetchone() == ("naap_ops",)
         assert connection.autocommit
+
+
+@pytest.mark.parametrize("style", ["German", "SQL, DMY", "Postgres, MDY"])
+def test_a_session_reads_dates_whatever_the_database_prefers(database: ConnInfo, style: str) -> None:
+    with closing(connect(database)) as connection:
+        name = sql.Identifier(connection.info.dbname)
+        for each, value in (("datestyle", style), ("intervalstyle", "sql_standard")):
+            connection.execute(sql.SQL("ALTER DATABASE {} SET {} = {}").format(name, sql.Identifier(each), sql.Literal(value)))
+    with closing(connect(database)) as connection:
+        row = connection.execute(
+            "SELECT timestamptz '2026-02-01 12:00:00Z', interval '1 day 2 hours', '03-02-2026'::date"
+        ).fetchone()
+    assert row is not None
+    assert row[0] == datetime(2026, 2, 1, 12, tzinfo=UTC)
+    assert row[1] == timedelta(days=1, hours=2)
+    assert row[2].month == (3 if "MDY" in style else 2)  # input means what it means to the application
 
 
 def test_timeouts_stay_lifted_after_a_rollback(any_server: ScratchServer) -> None:

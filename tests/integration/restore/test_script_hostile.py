@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import bz2
 import gzip
+import lzma
 import os
 import re
 from collections.abc import Callable
@@ -230,6 +232,16 @@ def test_what_is_no_file(desk: Desk) -> None:
         for name in ("missing.sql", ".", "pipe"):
             run = desk.run("restore", "--file", name, "--swap", "--yes", "--json")
             assert run.code == 2, run.err
+            assert name == "missing.sql" or "pg_restore -f script.sql" in run.err
+
+
+@pytest.mark.parametrize(("pack", "unpack"), [(lzma.compress, "xz -dk"), (bz2.compress, "bzip2 -dk")])
+def test_packed_in_a_way_that_is_not_read(desk: Desk, script: bytes, pack: Callable[[bytes], bytes], unpack: str) -> None:
+    (desk.folder / "s p.sql").write_bytes(pack(script))
+    with nothing_left(desk):
+        run = desk.run("restore", "--file", "s p.sql", "--swap", "--yes")
+    assert run.code == 17
+    assert f"{unpack} 's p.sql'" in run.err
 
 
 def test_a_script_is_restored_whole(desk: Desk, script: bytes) -> None:

@@ -21,6 +21,21 @@ from tests import restored
 from tests.desk import Desk
 
 
+def test_a_part_is_not_put_in_the_place_of_the_whole(at_work: Desk) -> None:
+    """``latest`` may be what was saved of one table: the newest of the whole database is named."""
+    part = at_work.run("backup", "--table", "public.t", "--json").json["id"]
+    refused = at_work.run("restore", "--backup", "latest", "--swap", "--yes")
+    assert refused.code == 17
+    assert f"backup {part} holds only table public.t" in refused.err
+    assert "newest of the whole" not in refused.err
+    whole = at_work.run("backup", "--json").json["id"]
+    assert at_work.run("backup", "--table", "public.t").code == 0
+    refused = at_work.run("restore", "--backup", "latest", "--swap", "--yes")
+    assert refused.code == 17
+    assert f"--backup {whole}" in refused.err
+    assert at_work.run("restore", "--backup", whole, "--swap", "--yes").code == 0
+
+
 def test_notes_are_told(any_filled: Desk) -> None:
     any_filled.sql("create schema apart", "create table apart.t as select 1 i")
     any_filled.backup(parts={"schemas": ["apart"]})

@@ -60,6 +60,9 @@ def test_the_newest_unless_another_is_asked_for(desk: Desk, bucket: Bucket) -> N
     first, second = (desk.run("snapshot", "--json").json["id"] for _ in range(2))
     assert desk.run("drill", "--json").json["id"] == second
     assert desk.run("drill", "--backup", first, "--json").json["id"] == first
+    part = desk.run("backup", "--table", "public.t", "--json").json["id"]
+    assert desk.run("drill", "--json").json["id"] == second  # a part saved since proves nothing of the whole
+    assert desk.run("drill", "--backup", "latest", "--json").json["id"] == part
 
 
 @pytest.mark.parametrize(

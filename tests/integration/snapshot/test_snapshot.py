@@ -6,6 +6,8 @@ import re
 
 import pytest
 
+from naap_ops.postgres.scratch import ScratchServer
+from tests import restored
 from tests.desk import Desk, wait_until
 from tests.integration.snapshot.conftest import Bucket
 
@@ -124,7 +126,22 @@ def test_two_at_once(desk: Desk, bucket: Bucket) -> None:
 
 def test_dry_run_touches_nothing(desk: Desk, bucket: Bucket) -> None:
     assert desk.run("snapshot", "--each-tenant", "--dry-run", "--json").json["backups"][1]["dry_run"] is True
+    assert desk.run("snapshot", "--dry-run").out.startswith("would back up")  # silence is for what has been done
     assert bucket.contents() == []
+
+
+@pytest.mark.parametrize("name", ["ü" * 30 + '%"x', "!1 !0 100%/a"], ids=["63 bytes", "marks"])
+def test_any_name_fits_into_a_bucket(desk: Desk, bucket: Bucket, any_server: ScratchServer, name: str) -> None:
+    """Stores that keep folders have names of 255 bytes at most, and every byte of this one takes three."""
+    with restored.swept(any_server.info):
+        desk.info = restored.create(any_server.info, name)
+        desk.sql("create table t as select 1 i")
+        assert desk.run("snapshot").err == ""
+        assert desk.run("backup.verify", "latest").code == 0
+        assert desk.run("snapshot").err == ""  # sweeps by the markers' names
+        assert not [key for key in bucket.contents() if ".partial" in key]
+        found = desk.run("backup.list", "--json").json["backups"]
+        assert [each["database"] for each in found] == [name, name]
 
 
 def test_all_databases_stands_alone(several: Desk) -> None:

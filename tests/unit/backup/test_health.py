@@ -114,6 +114,9 @@ def test_size_against_the_median_of_the_last_seven(make: Make, size: int, others
 def test_sizes_of_other_kinds_and_of_bad_ones_are_not_compared(make: Make) -> None:
     without = Scope(exclude_table_data=["public.log"])
     assert judged(make(1, 100), make(2, 9000, scope=without), failed(make(3, 9000))).status is Status.OK
+    archive, script = (make(hours, size, format=form) for hours, size, form in ((1, 100, "custom"), (2, 9000, "plain")))
+    assert judged(archive, script, make(3, 90, format="custom")).status is Status.OK
+    assert judged(make(1, 100, compression="zstd:1"), make(2, 900, compression="none")).status is Status.OK
 
 
 @pytest.mark.parametrize(("hours", "ahead"), [(-1.0, "1 h"), (-24 * 365, "365 days")])
@@ -152,6 +155,8 @@ def test_a_failed_drill_is_critical_until_one_passes(make: Make) -> None:
     assert judged(old, new).status is Status.OK
     drilled(new, 1, problem="the record cannot be read")
     assert judged(old, new).status is Status.CRIT
+    drilled(new, 0.5, ok=False, problems=["public.t: 2 rows, not 3", "it's another"])
+    assert judged(old, new).reasons[0].endswith("failed: public.t: 2 rows, not 3; it's another")
 
 
 def test_the_worst_wins_and_every_reason_is_told(make: Make) -> None:

@@ -170,10 +170,35 @@ def test_latest_is_the_newest_good_one_of_exactly_that_database(repository: Repo
     assert "--database" in caught.value.advice
 
 
+def test_that_all_there_are_is_bad_is_said(repository: Repository, publish: Publish) -> None:
+    publish("app", MONDAY, label="nightly").add_record("failed", grade="read")
+    for ref in ("latest", "nightly"):
+        with pytest.raises(BackupNotFound) as caught:
+            repository.find(ref, "app")
+        assert "nothing but BAD ones (1)" in caught.value.advice
+    with pytest.raises(BackupNotFound) as caught:
+        repository.newest("app")
+    assert "nothing but BAD ones (1)" in caught.value.advice
+    with pytest.raises(BackupNotFound) as caught:
+        repository.find("weekly", "app")
+    assert "BAD" not in caught.value.advice
+
+
 def test_latest_without_a_name_is_clear_where_there_is_one_database(repository: Repository, publish: Publish) -> None:
     publish("app", MONDAY)
     publish("app", TUESDAY)
     assert repository.find("latest", None).id == TUESDAY
+
+
+def test_the_newest_is_of_the_whole_database_where_one_is(repository: Repository, publish: Publish) -> None:
+    publish("app", MONDAY)
+    publish("app", TUESDAY, scope=Scope(schemas=["tenant_a"]))
+    publish("app", WEDNESDAY, kind="schema")
+    publish("other", TUESDAY, scope=Scope(schemas=["tenant_a"]))
+    assert repository.newest("app").id == MONDAY
+    assert repository.newest("other").id == TUESDAY
+    with pytest.raises(BackupAmbiguous):
+        repository.newest(None)
 
 
 def test_an_id_or_a_unique_beginning_of_one(repository: Repository, publish: Publish) -> None:

@@ -53,6 +53,11 @@ def test_unknown_fields_are_refused_by_the_model_too() -> None:
             "unknown setting databases.main.url_evn (naap_ops.toml): did you mean databases.main.url_env?",
         ),
         ("zzz = 1", "there are repository, database_url"),
+        (
+            "[backup]\nqqqqqqqqqqqqqqqq = 1",
+            "there are backup.jobs, backup.format, backup.compression, backup.lock_wait_timeout, backup.verify",
+        ),
+        ('[schedule.check]\ndatabses = ["x"]', "did you mean schedule.check.databases?"),
     ],
 )
 def test_unknown_keys_name_the_file_and_the_nearest(tmp_path: Path, toml: str, told: str) -> None:

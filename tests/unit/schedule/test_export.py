@@ -69,6 +69,11 @@ def test_a_crontab_line_as_in_the_guides(tmp_path: Path) -> None:
     ]
 
 
+def test_jitter_is_none_of_cronds(tmp_path: Path) -> None:
+    found = jobs(tmp_path, '[schedule]\njitter = "5min"\n[schedule.snapshot]\ntrigger = "0 3 * * *"\n')
+    assert "# snapshot: crontabs have no jitter of 5min;" in exported("cron", found, PLACE)["naap_ops.crontab"]
+
+
 def test_a_crontab_of_several(two: list[Job]) -> None:
     lines = [each for each in exported("cron", two, PLACE)["naap_ops.crontab"].splitlines() if not each.startswith("#")]
     assert lines[0] == "CRON_TZ=Europe/Berlin"

@@ -21,6 +21,7 @@ from naap_ops.reverse import files
 from naap_ops.reverse.images import parking
 from naap_ops.reverse.images.parking import Expected
 from naap_ops.rollback import ways
+from naap_ops.rollback.choosing import Flags, refusal
 from naap_ops.rollback.unit import Putting
 from naap_ops.rollback.ways import Undoing, Way
 from naap_ops.wording import count_of
@@ -43,7 +44,8 @@ class Asked:
     """What the flags say. ``strategy`` None: the way that loses least. ``backup``: to restore, else the newest before.
 
     ``conflicts``: where a value was written since, ``report`` and ``theirs`` leave it, ``ours`` takes the one from before.
-    ``park``: what goes is kept however much it is, or not at all; None: as the settings say.
+    ``park``: what goes is kept however much it is, or not at all; None: as the settings say. ``defaults``,
+    ``park_rows``: what becomes of rows that do not fit, as in :class:`Flags`.
     """
 
     ref: str
@@ -56,6 +58,8 @@ class Asked:
     backup: str | None = None
     conflicts: str = REPORT
     park: bool | None = None
+    defaults: tuple[str, ...] = ()
+    park_rows: bool = False
 
 
 @dataclass(frozen=True)
@@ -63,7 +67,7 @@ class Plan:
     """``migrations`` newest first, by schema those that are undone there. ``way``: the one that is taken.
 
     ``scripts``: checksums of the migrations as they are in the folder. ``undecided``: why somebody has to say first
-    whether what goes is parked.
+    whether what goes is parked. ``parks``: it is, and so are values in whose place others are put.
     """
 
     database: str
@@ -75,6 +79,7 @@ class Plan:
     scripts: Mapping[str, str | None]
     notes: tuple[str, ...] = ()
     undecided: str = ""
+    parks: bool = True
 
     @property
     def migration(self) -> str:
@@ -96,7 +101,9 @@ class Plan:
             lines.append(f"{taken} {_described(way)}")
             lines += [f"     {each}" for each in way.told]
             lines += [f"     brings back {each}" for each in way.comes_back]
+            lines += [f"     does not fit: {each.line}" for each in way.unfit]
             lines += [f"     parks {parked_line(each)}" for each in way.parked if each.rows]
+            lines += [f"     parks {taken_line(table, rows)}" for table, rows in way.taken.items()]
             lines += [f"     loses {loss}" for loss in way.losses[:_SHOWN]]
             if len(way.losses) > _SHOWN:
                 lines.append(f"     and {len(way.losses) - _SHOWN} more")
@@ -193,9 +200,16 @@ def planned(app: App, database: str | None, asked: Asked, connection: Connection
     backup, problem = _backup(app, database or app.alias(None) or connection.info.dbname, asked, list(undone), ordered[-1])
     unable = "" if _parks(app, asked) is False else parking.trouble(connection)
     park = _parks(app, asked) and not unable
-    reverse = ways.by_reverse(app, wanted, undoing, connection, chosen, backup, park=park)
+    flags = Flags(asked.defaults, asked.park_rows, park, asked.conflicts == OURS)
+    if asked.park_rows and not park:
+        raise Refused(
+            reason=f"rows cannot be parked: {unable or 'park.enabled is off'}",
+            hint="--park parks all the same." if not unable else "A role that may; or --default for what does not fit.",
+        )
+    reverse = ways.by_reverse(app, wanted, undoing, connection, chosen, backup, park=park, flags=flags)
     restore = ways.by_restore(connection, backup, problem, list(undone) if asked.tenant else None)
     found = (reverse, restore)
+    _fitting(reverse, restore, asked)
     way = _taken(found, asked)
     others = [schema for schema, books in scene.every.items() if schema not in undone and _has(books, ordered)]
     putting = _putting(asked, others, hold=asked.hold or app.loaded.settings.rollback.hold)
@@ -203,7 +217,15 @@ def planned(app: App, database: str | None, asked: Asked, connection: Connection
     if unable and reverse.losses:
         notes.append(f"nothing is parked: {unable}")
     too_much = "" if asked.park else _too_much(app, way)
-    return Plan(connection.info.dbname, ordered, undone, found, way, putting, scene.scripts, tuple(notes), too_much)
+    return Plan(connection.info.dbname, ordered, undone, found, way, putting, scene.scripts, tuple(notes), too_much, park)
+
+
+def _fitting(reverse: Way, restore: Way, asked: Asked) -> None:
+    """Raises RowsUnfit where somebody has to choose first: a restore in its place would lose more than these rows."""
+    undecided = [each for each in reverse.unfit if not each.choice]
+    better = restore.possible and not restore.losses
+    if undecided and (asked.strategy == ways.REVERSE or (asked.strategy is None and not better)):
+        raise refusal(undecided)
 
 
 def _parks(app: App, asked: Asked) -> bool:
@@ -216,6 +238,11 @@ def _too_much(app: App, way: Way) -> str:
     if sum(each.bytes for each in way.parked) <= ceiling:
         return ""
     return f"{'; '.join(map(parked_line, way.parked))}: more than park.ceiling, {size_text(ceiling)}"
+
+
+def taken_line(table: str, rows: int) -> str:
+    """Rows that are parked as they do not fit, or refer to such."""
+    return f"{count_of(rows, 'row')} of {table}, whole, for `invoke reapply`"
 
 
 def parked_line(each: Expected) -> str:

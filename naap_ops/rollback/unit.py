@@ -175,22 +175,31 @@ class Unit(Step):
         if self.halfway():
             self.run()  # half of a reverse has no way back but through its end
         entry = entry_of(self.ground, self.migration, self.source)
+        script = parse(self._script(entry).read_bytes(), name=self.migration)
+        apart = unparking.apart(script)
         if self.done():
             rows = (entry.rows or {}).get(self.schema, [])
-            script = parse(self._script(entry).read_bytes(), name=self.migration)
             if self.upto is not None:
                 script = prefix(script, self.upto)
 
             def finish(connection: Connection) -> None:
-                back = unparking.bring_back(connection, self.migration, self.schema, fresh=True)
-                self.ground.journal.fact(self.name, unparked=back.as_dict())
+                if not apart:
+                    self._unparked(connection, fresh=True)
                 tracking.put_back(connection, self.schema, self.migration, rows)
                 audit.add(connection, **self._who, what="rollback undone", result="done")
 
             self._up.through(forward_parts(script), self.schema, finish)
+        if apart:
+            with self.ground.connection.transaction():
+                self._unparked(self.ground.connection, fresh=False)
         entry.give_back(self.source)
         self._forgotten(entry)
         return {"forward": self._up.committed()}
+
+    def _unparked(self, connection: Connection, *, fresh: bool) -> None:
+        back = unparking.bring_back(connection, self.migration, self.schema, fresh=fresh)
+        if back.rows or back.leaving:
+            self.ground.journal.fact(self.name, unparked=back.as_dict())
 
     def _forgotten(self, entry: Entry) -> None:
         """The record goes with the last unit of the migration: rows of the others are still in it before."""

@@ -107,7 +107,7 @@ class Marking:
     def _keys(self, unfit: Iterable[Unfit]) -> list[Key]:
         """Those that there are, and those that return."""
         rows = self.connection.execute(_KEYS.encode()).fetchall()
-        found = [Key(*tables, tuple(columns), tuple(referenced)) for *tables, columns, referenced in rows]
+        found = [Key(a, b, c, d, tuple(columns), tuple(referenced)) for a, b, c, d, columns, referenced in rows]
         for each in unfit:
             if each.parent is not None:
                 child, parent = self._named(each.relation), self._named(each.parent)

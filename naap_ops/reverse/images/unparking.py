@@ -23,6 +23,7 @@ from naap_ops.reverse.render import literal, quoted
 
 if TYPE_CHECKING:
     from naap_ops.postgres.session import Connection
+    from naap_ops.reverse.script import Script
 
 _MOST: Final = 1000  # of what is left is told by its key
 INSERT, UPDATE, SAME = "insert", "update", "same"
@@ -48,6 +49,11 @@ class Back:
             self.rows[table] = self.rows.get(table, 0) + rows
         self.left += other.left[: max(0, _MOST - len(self.left))]
         self.leaving += other.leaving
+
+
+def apart(script: Script) -> bool:
+    """Whether it has to be committed first: a label that an enum gets cannot be used in the transaction that adds it."""
+    return any(each.node.DESCRIPTOR.name == "AlterEnumStmt" for each in script.statements)
 
 
 def bring_back(connection: Connection, migration: str, schema: str, *, fresh: bool) -> Back:
@@ -201,13 +207,15 @@ class _Work:
         for target in group:
             for text in target.off():
                 self._do(text)
-        writes = [text for target in group for text in target.writes()]
-        if len(group) == 1:
-            for text in writes:
-                self._do(text)
-        else:
-            parts = ", ".join(f"part{at} AS ({text} RETURNING 1)" for at, text in enumerate(writes))
-            self._do(f"WITH {parts} SELECT {' + '.join(f'(SELECT count(*) FROM part{at})' for at, _ in enumerate(writes))}")
+        for several in _rounds(group):
+            writes = [text for target in several for text in target.writes()]
+            if len(several) == 1:
+                for text in writes:
+                    self._do(text)
+            else:
+                parts = ", ".join(f"part{at} AS ({text} RETURNING 1)" for at, text in enumerate(writes))
+                total = " + ".join(f"(SELECT count(*) FROM part{at})" for at, _ in enumerate(writes))
+                self._do(f"WITH {parts} SELECT {total}")
         self._do("SET CONSTRAINTS ALL IMMEDIATE")
         for target in group:
             for text in target.on():
@@ -257,6 +265,20 @@ class _Work:
         self.rowcount = self.connection.execute(text.encode()).rowcount
 
     rowcount: int = 0
+
+
+def _rounds(group: Sequence[Target]) -> list[list[Target]]:
+    """What can be written in one statement: it would change a row once only, so values of other columns come after."""
+    rounds: list[list[Target]] = []
+    for target in sorted(group, key=lambda each: not each.parked.park.some):
+        of_values = [
+            several for several in rounds if any(each.oid == target.oid and not each.parked.park.whole for each in several)
+        ]
+        place = 0 if target.parked.park.whole else len(of_values)
+        if place == len(rounds):
+            rounds.append([])
+        rounds[place].append(target)
+    return rounds
 
 
 def _among(parent: Target, key: Foreign, values: Sequence[str]) -> str:

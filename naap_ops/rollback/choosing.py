@@ -226,10 +226,11 @@ def problem(undecided: Sequence[Found]) -> str:
     return f"rows do not fit: {'; '.join(each.line for each in undecided)} ({_flags(undecided)}--park-rows)"
 
 
-def refusal(undecided: Sequence[Found]) -> RowsUnfit:
-    """For whom it stops."""
+def refusal(undecided: Sequence[Found], *, restore: bool) -> RowsUnfit:
+    """What stops it. ``restore``: it could be done by the backup instead."""
     lines = "\n".join(f"  {each.line}" for each in undecided)
-    return RowsUnfit(lines=lines, flags=_flags(undecided), unfit=[each.as_dict() for each in undecided])
+    other = " Or --strategy restore, which loses what was written since." if restore else ""
+    return RowsUnfit(lines=lines, flags=_flags(undecided), other=other, unfit=[each.as_dict() for each in undecided])
 
 
 def _flags(undecided: Sequence[Found]) -> str:

@@ -21,7 +21,7 @@ from naap_ops.reverse import files
 from naap_ops.reverse.images import parking
 from naap_ops.reverse.images.parking import Expected
 from naap_ops.rollback import ways
-from naap_ops.rollback.choosing import Flags, refusal
+from naap_ops.rollback.choosing import Flags, Found, refusal
 from naap_ops.rollback.unit import Putting
 from naap_ops.rollback.ways import Undoing, Way
 from naap_ops.wording import count_of
@@ -68,6 +68,7 @@ class Plan:
 
     ``scripts``: checksums of the migrations as they are in the folder. ``undecided``: why somebody has to say first
     whether what goes is parked. ``parks``: it is, and so are values in whose place others are put.
+    ``unfit``: rows that somebody has to choose for, too.
     """
 
     database: str
@@ -80,6 +81,7 @@ class Plan:
     notes: tuple[str, ...] = ()
     undecided: str = ""
     parks: bool = True
+    unfit: tuple[Found, ...] = ()
 
     @property
     def migration(self) -> str:
@@ -87,7 +89,9 @@ class Plan:
         return self.migrations[-1]
 
     def decided(self) -> None:
-        """Raises Refused where somebody has to say first whether what goes is parked."""
+        """Raises Refused where somebody has to say first whether what goes is parked, or what becomes of some rows."""
+        if self.unfit:
+            raise refusal(self.unfit, restore=True)
         if self.undecided:
             hint = "--park keeps it all the same; --no-park does not: it is lost then."
             raise Refused(reason=f"{self.undecided}. Nothing was rolled back", hint=hint)
@@ -108,7 +112,8 @@ class Plan:
             if len(way.losses) > _SHOWN:
                 lines.append(f"     and {len(way.losses) - _SHOWN} more")
         lines += [*self._after(), *(f"note: {note}" for note in self.notes)]
-        return [*lines, *([f"to be decided: {self.undecided}: --park or --no-park"] if self.undecided else [])]
+        lines += [f"to be decided: {self.undecided}: --park or --no-park"] if self.undecided else []
+        return [*lines, *(["to be decided: what becomes of rows that do not fit"] if self.unfit else [])]
 
     def _after(self) -> list[str]:
         if self.putting.redo:
@@ -209,7 +214,7 @@ def planned(app: App, database: str | None, asked: Asked, connection: Connection
     reverse = ways.by_reverse(app, wanted, undoing, connection, chosen, backup, park=park, flags=flags)
     restore = ways.by_restore(connection, backup, problem, list(undone) if asked.tenant else None)
     found = (reverse, restore)
-    _fitting(reverse, restore, asked)
+    unfit = _undecided_rows(reverse, restore, asked)
     way = _taken(found, asked)
     others = [schema for schema, books in scene.every.items() if schema not in undone and _has(books, ordered)]
     putting = _putting(asked, others, hold=asked.hold or app.loaded.settings.rollback.hold)
@@ -217,15 +222,18 @@ def planned(app: App, database: str | None, asked: Asked, connection: Connection
     if unable and reverse.losses:
         notes.append(f"nothing is parked: {unable}")
     too_much = "" if asked.park else _too_much(app, way)
-    return Plan(connection.info.dbname, ordered, undone, found, way, putting, scene.scripts, tuple(notes), too_much, park)
+    return Plan(
+        connection.info.dbname, ordered, undone, found, way, putting, scene.scripts, tuple(notes), too_much, park, unfit
+    )
 
 
-def _fitting(reverse: Way, restore: Way, asked: Asked) -> None:
-    """Raises RowsUnfit where somebody has to choose first: a restore in its place would lose more than these rows."""
-    undecided = [each for each in reverse.unfit if not each.choice]
-    better = restore.possible and not restore.losses
-    if undecided and (asked.strategy == ways.REVERSE or (asked.strategy is None and not better)):
-        raise refusal(undecided)
+def _undecided_rows(reverse: Way, restore: Way, asked: Asked) -> tuple[Found, ...]:
+    """Rows that somebody has to choose for first: a restore in place of the reverse would lose more than these. Raises
+    RowsUnfit where there is no other way."""
+    undecided = tuple(each for each in reverse.unfit if not each.choice)
+    if undecided and (asked.strategy == ways.REVERSE or (asked.strategy is None and not restore.possible)):
+        raise refusal(undecided, restore=False)
+    return undecided if asked.strategy is None and restore.losses else ()
 
 
 def _parks(app: App, asked: Asked) -> bool:

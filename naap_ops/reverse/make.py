@@ -163,7 +163,7 @@ def make(
         shadow.fill(script)
     shadow.images = tuple(images)
     done = shadow.forward(script)
-    planned = given(plan(script, done.steps, sql), done.steps, done.after, values or {}, sql)
+    planned = given(plan(script, done.steps, sql), done.steps, before, done.after, values or {}, sql)
     if planned.refusals:
         reason = "\n".join(f"statement {each.statement.index}: {each.reason}" for each in planned.refusals)
         return _refused(script, planned, reason, facts, began)

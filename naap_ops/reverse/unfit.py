@@ -77,12 +77,27 @@ def unfits(plan: Plan, steps: Sequence[Step], first: Catalog, last: Catalog, sql
     if not plan.reversals or not steps:
         return ()
     found: list[Unfit] = []
-    for key, was in sorted(first.rows["table"].items()):
-        now = last.rows["table"].get(key)
-        if now is not None and _told(now, last):
+    for key in sorted(_touched(steps, last)):
+        was, now = first.rows["table"].get(key), last.rows["table"].get(key)
+        if was is not None and now is not None and _told(now, last):
             table = _Table(steps, first, last, sql, was, now)
             found += [*table.columns(), *table.checks(), *table.duplicates(), *table.orphans()]
     return tuple(found)
+
+
+def _touched(steps: Iterable[Step], last: Catalog) -> set[int]:
+    """Keys of the tables to which something was done, or to an enum of theirs."""
+    found: set[int] = set()
+    enums = False
+    for step in steps:
+        for change in step.changes:
+            row = change.before or change.after
+            found |= {row.table_key} if change.kind.name in ("column", "constraint", "index") else set()
+            enums = enums or change.kind.name == "type"
+    if enums:
+        plain = {row.table_key for row in last.rows["column"].values() if row.type_kind == "e" or row.type.endswith("[]")}
+        found |= plain
+    return found
 
 
 def _told(table: Any, last: Catalog) -> bool:

@@ -567,3 +567,49 @@ def test_undone_after_it_was_committed(site: Site, choice: tuple[str, ...]) -> N
     assert done.code == 0, done.err
     assert done.json["unparked"]["public.Leaf"] >= 1
     assert (contents(site, *ALL), parked(site)) == (was, 0)
+
+
+# --- columns that come back, and images -----------------------------------------------------------------------------------
+
+
+def test_a_column_that_points_at_something(site: Site) -> None:
+    """Its foreign key went before it: no placeholder may be put there, though the column itself would take one."""
+    site.add(
+        BASE,
+        'CREATE TABLE "Owner" ("id" INTEGER PRIMARY KEY); INSERT INTO "Owner" VALUES (4), (5);\n'
+        + table('"owner" INTEGER NOT NULL, CONSTRAINT "Item_owner_fkey" FOREIGN KEY ("owner") REFERENCES "Owner"("id")'),
+    )
+    deploy(site)
+    site.add(LOOSER, 'ALTER TABLE "Item" DROP CONSTRAINT "Item_owner_fkey";\nALTER TABLE "Item" DROP COLUMN "owner";')
+    deploy(site)
+    site.sql('insert into "Item" values (1), (2)')
+    [said] = refused(site)["unfit"]
+    assert (said["column"], said["rows"]) == ("owner", 2)
+    rollback(site, "--default", "Item.owner=5")
+    assert site.ask('select array_agg(owner) from "Item"') == [5, 5]
+
+
+def test_a_unique_column_whose_index_went_before_it(site: Site) -> None:
+    """Each row gets a placeholder of its own."""
+    site.add(BASE, table('"mail" TEXT NOT NULL') + 'CREATE UNIQUE INDEX "Item_mail_key" ON "Item" ("mail");')
+    deploy(site)
+    site.add(LOOSER, 'DROP INDEX "Item_mail_key";\nALTER TABLE "Item" DROP COLUMN "mail";')
+    deploy(site)
+    site.sql('insert into "Item" values (1), (2), (3)')
+    rollback(site)
+    assert site.ask('select count(distinct mail) from "Item"') == 3
+
+
+def test_what_images_put_back_is_not_counted(site: Site) -> None:
+    """The migration itself made nulls of values, which come back; only those written since are in the way."""
+    site.add(BASE, table('"note" TEXT NOT NULL') + "INSERT INTO \"Item\" VALUES (1, 'a'), (2, 'b');")
+    deploy(site)
+    site.add(LOOSER, 'ALTER TABLE "Item" ALTER COLUMN "note" DROP NOT NULL;\nUPDATE "Item" SET "note" = NULL;')
+    deploy(site)
+    assert site.run("rollback", "--migration", "latest", "--dry-run", "--json").json["unfit"] == []
+    site.sql('insert into "Item" values (3, null)')
+    [said] = refused(site)["unfit"]
+    assert (said["rows"], said["keys"]) == (1, ["3"])
+    done = rollback(site, "--park-rows")
+    assert (done["parked"], done["conflicts"]) == ({"public.Item": 1}, [])
+    assert site.ask('select array_agg(note order by id) from "Item"') == ["a", "b"]

@@ -252,6 +252,10 @@ class _Gathered:
             half = _half(self.app, self.wanted.database, self.books[schema], each.name, self.told)
             self.halves.setdefault(schema, {})[each.name] = half
             self.counted.append((list(_placed(half.text, half.losses, schema)), [schema]))
+            if self.choosing.flags.given:
+                self.told.append(
+                    f"{each.name} failed half-way in {schema}: --default and --park-rows are not for what is undone there"
+                )
 
     def _applied(self, each: Undoing) -> None:
         assert each.files is not None

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
+from psycopg.errors import RaiseException
 
 from naap_ops.postgres.conninfo import ConnInfo
 from naap_ops.postgres.session import connect
@@ -613,3 +614,17 @@ def test_what_images_put_back_is_not_counted(site: Site) -> None:
     done = rollback(site, "--park-rows")
     assert (done["parked"], done["conflicts"]) == ({"public.Item": 1}, [])
     assert site.ask('select array_agg(note order by id) from "Item"') == ["a", "b"]
+
+
+@pytest.mark.parametrize(("old", "new", "value"), [("VARCHAR(3)", "TEXT", "'abcd'"), ("NUMERIC(6,2)", "NUMERIC(9,4)", "1.005")])
+def test_run_by_hand_the_reverse_stops_instead_of_cutting(site: Site, old: str, new: str, value: str) -> None:
+    """The server's own cast would shorten the one and round the other without a word."""
+    site.add(BASE, table(f'"value" {old}'))
+    deploy(site)
+    site.add(LOOSER, f'ALTER TABLE "Item" ALTER COLUMN "value" TYPE {new};')
+    deploy(site)
+    site.sql(f'insert into "Item" values (1, {value})')
+    down = (site.migrations / LOOSER / "down.sql").read_text(encoding="utf-8")
+    with pytest.raises(RaiseException, match="does not hold"):
+        site.sql(down)
+    site.sql('delete from "Item"', down)

@@ -238,6 +238,22 @@ class Refused(OpsError):
     message = "{reason}"
 
 
+class RowsUnfit(Refused):
+    """Rows stand in the way that the state before a migration cannot hold, and nobody has said what becomes of them. Fields:
+    ``lines`` (how many, of which table, and why), ``flags`` (a default for each that can have one), ``other`` (another way),
+    ``unfit`` (as JSON)."""
+
+    message = "rows do not fit the state before the migration, and somebody has to say what becomes of them:\n{lines}"
+    hint = (
+        "Choose: {flags}--park-rows, which keeps them aside whole, with all that refers to them, until it is applied again."
+        "{other}"
+    )
+
+    def as_dict(self) -> dict[str, Any]:
+        """With the rows."""
+        return {**super().as_dict(), "unfit": self.fields.get("unfit")}
+
+
 class ReverseRefused(OpsError):
     """No reverse can be given. Fields: ``reason``."""
 

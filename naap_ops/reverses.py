@@ -29,6 +29,7 @@ from naap_ops.postgres.session import connect
 from naap_ops.prisma.books import books
 from naap_ops.reverse import document, edited, files, history, refusals, shadows, starting, verdicts
 from naap_ops.reverse.files import Migration
+from naap_ops.reverse.given import Values
 from naap_ops.reverse.images.model import Image
 from naap_ops.reverse.make import Reverse, make
 from naap_ops.reverse.proof import Shadow
@@ -46,7 +47,7 @@ PROVED, REFUSED, FAILED = 0, 18, 19
 class Wanted:
     """What the flags say. ``state``: live, backup[:ID], history, empty; None: whichever fits. ``schema`` None: the URL's.
 
-    ``images``: what rows are brought back from, ``overwrite``: over newer values.
+    ``images``: what rows are brought back from, ``overwrite``: over newer values. ``values``: for columns that come back.
     """
 
     database: str | None = None
@@ -57,6 +58,7 @@ class Wanted:
     check: bool = False
     images: tuple[Image, ...] = ()
     overwrite: bool = False
+    values: Values = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -313,6 +315,7 @@ def _reversed(ground: Ground, script: Script, templates: Sql, wanted: Wanted) ->
             prove=wanted.proof,
             images=wanted.images,
             force=wanted.overwrite,
+            values=wanted.values,
         )
     except ShadowSpoiled as failure:
         return verdicts.spoiled(script, failure, ground.state, before.major), False

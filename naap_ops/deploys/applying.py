@@ -24,7 +24,7 @@ from naap_ops.prisma import applier
 from naap_ops.procedure import command
 from naap_ops.restore.failures import server_errors
 from naap_ops.reverse import files
-from naap_ops.reverse.images.unparking import Back
+from naap_ops.reverse.images.unparking import Back, apart
 
 if TYPE_CHECKING:
     from naap_ops.procedure.journal import Journal
@@ -105,7 +105,8 @@ class Applying:
             return frozenset()
         scripts = {each.name: each for each in files.in_folder(self.seen.project.migrations)}
         names = {each.migration for each in self.seen.parked}
-        return frozenset(name for name in names if name in scripts and one_transaction(scripts[name].script()))
+        parsed = {name: scripts[name].script() for name in names if name in scripts}
+        return frozenset(name for name, script in parsed.items() if one_transaction(script) and not apart(script))
 
     def _by_ourselves(self) -> None:
         chosen = self.app.loaded.settings.capture

@@ -15,6 +15,7 @@ from naap_ops.reverse.plan import plan
 from naap_ops.reverse.proof import Shadow
 from naap_ops.reverse.render import Sql, literal
 from naap_ops.reverse.script import Script, parse
+from naap_ops.reverse.unfit import unfits
 
 _MESSAGE = literal("this reverse failed its proof: mend it, and run `invoke reverse.prove`")
 _STOP = f"DO $naap$ BEGIN RAISE EXCEPTION USING MESSAGE = {_MESSAGE}; END $naap$;"
@@ -53,11 +54,12 @@ def prove(shadow: Shadow, script: Script, text: str, sql: Sql, *, state: str, by
         )
     kept, cannot = keeps(planned, done.steps, before, done.after)
     parked = parks(planned, done.steps, before, done.after)
+    unheld = unfits(planned, done.steps, before, done.after, sql)
     planned = marked(planned, done.steps, done.after, parked)
     facts = verdicts.facts(state, before.major, "proved", *proof.lines(), *extra)
     head = document.write(planned, guards(before, done.after, sql), facts).partition("\n\n")[0]
     text = f"{head}\n\n{body}"
-    return Reverse(script, "proved", text, "", planned, proof, seconds, keeps=kept, cannot=cannot, parks=parked)
+    return Reverse(script, "proved", text, "", planned, proof, seconds, keeps=kept, cannot=cannot, parks=parked, unheld=unheld)
 
 
 def _body(text: str) -> str:

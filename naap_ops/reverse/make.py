@@ -14,6 +14,7 @@ from naap_ops.postgres.catalog.model import Catalog
 from naap_ops.reverse import document, refusals
 from naap_ops.reverse.document import Facts
 from naap_ops.reverse.explained import Explained, explain
+from naap_ops.reverse.given import Values, given
 from naap_ops.reverse.guards import guards
 from naap_ops.reverse.images.compose import composed
 from naap_ops.reverse.images.keeps import keeps
@@ -26,6 +27,7 @@ from naap_ops.reverse.proof import Proof, Shadow
 from naap_ops.reverse.render import Sql
 from naap_ops.reverse.replay import Replay
 from naap_ops.reverse.script import Script
+from naap_ops.reverse.unfit import Unfit, unfits
 
 Status = Literal["proved", "refused", "unproved"]
 
@@ -54,6 +56,8 @@ class Reverse:
     """Why the images that were given are not used."""
     parks: tuple[Park, ...] = ()
     """What the reverse itself takes away, and would have to be parked for rolling forward again."""
+    unheld: tuple[Unfit, ...] = ()
+    """Rows that the state before the migration cannot hold, where there are any."""
 
     @property
     def transactional(self) -> bool:
@@ -110,6 +114,7 @@ class Reverse:
             "keeps": [keep.as_dict() for keep in self.keeps],
             "cannot": [each.as_dict() for each in self.cannot],
             "parks": [park.as_dict() for park in self.parks],
+            "unfit": [each.as_dict() for each in self.unheld],
             "proof": None
             if proof is None
             else {
@@ -136,13 +141,14 @@ def make(
     prove: bool = True,
     images: Sequence[Image] = (),
     force: bool = False,
+    values: Values | None = None,
 ) -> Reverse:
     """The reverse of ``script``, whose starting state is the shadow's. Afterwards the shadow is in the state after it.
 
     ``state``: the starting state in words. ``images``: what it brings rows back from, if that can be proved, ``force``: over
-    newer values; else it is what it is without, and says so in its losses. Raises ForwardFailed when the migration does not
-    run, ShadowSpoiled when the shadow has to be made anew; a refusal is a result, not an error. Nothing is run that would leave
-    the shadow.
+    newer values; else it is what it is without, and says so in its losses. ``values``: for columns that come back. Raises
+    ForwardFailed when the migration does not run, ShadowSpoiled when the shadow has to be made anew; a refusal is a result, not
+    an error. Nothing is run that would leave the shadow.
     """
     began = time.monotonic()
     facts = Facts(
@@ -157,12 +163,13 @@ def make(
         shadow.fill(script)
     shadow.images = tuple(images)
     done = shadow.forward(script)
-    planned = plan(script, done.steps, sql)
+    planned = given(plan(script, done.steps, sql), done.steps, before, done.after, values or {}, sql)
     if planned.refusals:
         reason = "\n".join(f"statement {each.statement.index}: {each.reason}" for each in planned.refusals)
         return _refused(script, planned, reason, facts, began)
     found = guards(before, done.after, sql)
     parked = parks(planned, done.steps, before, done.after)
+    unheld = unfits(planned, done.steps, before, done.after, sql)
     planned, kept, cannot = _answered(marked(planned, done.steps, done.after, parked), done, before, sql)
     if not prove:
         text, differing = document.write(planned, found, facts), explain(planned, done.steps, before)
@@ -178,6 +185,7 @@ def make(
             kept,
             cannot,
             parks=parked,
+            unheld=unheld,
         )
     unfit: list[str] = []
     for tried, strict in _plans(planned, done, before, shadow.images, sql, force=force):
@@ -192,7 +200,7 @@ def make(
     text, differing = document.write(tried, found, replace(known, status="proved")), explain(tried, done.steps, before)
     return Reverse(
         script, "proved", text, "", tried, proof, time.monotonic() - began, differing, kept, cannot,
-        unfit=tuple(unfit) if images and tried is planned else (), parks=parked,
+        unfit=tuple(unfit) if images and tried is planned else (), parks=parked, unheld=unheld,
     )  # fmt: skip
 
 

@@ -21,6 +21,7 @@ from naap_ops.reverse import files
 from naap_ops.reverse.images import parking
 from naap_ops.reverse.images.parking import Expected
 from naap_ops.rollback import ways
+from naap_ops.rollback.choosing import Flags, Found, refusal
 from naap_ops.rollback.unit import Putting
 from naap_ops.rollback.ways import Undoing, Way
 from naap_ops.wording import count_of
@@ -43,7 +44,8 @@ class Asked:
     """What the flags say. ``strategy`` None: the way that loses least. ``backup``: to restore, else the newest before.
 
     ``conflicts``: where a value was written since, ``report`` and ``theirs`` leave it, ``ours`` takes the one from before.
-    ``park``: what goes is kept however much it is, or not at all; None: as the settings say.
+    ``park``: what goes is kept however much it is, or not at all; None: as the settings say. ``defaults``,
+    ``park_rows``: what becomes of rows that do not fit, as in :class:`Flags`.
     """
 
     ref: str
@@ -56,6 +58,8 @@ class Asked:
     backup: str | None = None
     conflicts: str = REPORT
     park: bool | None = None
+    defaults: tuple[str, ...] = ()
+    park_rows: bool = False
 
 
 @dataclass(frozen=True)
@@ -63,7 +67,8 @@ class Plan:
     """``migrations`` newest first, by schema those that are undone there. ``way``: the one that is taken.
 
     ``scripts``: checksums of the migrations as they are in the folder. ``undecided``: why somebody has to say first
-    whether what goes is parked.
+    whether what goes is parked. ``parks``: it is, and so are values in whose place others are put.
+    ``unfit``: rows that somebody has to choose for, too.
     """
 
     database: str
@@ -75,6 +80,8 @@ class Plan:
     scripts: Mapping[str, str | None]
     notes: tuple[str, ...] = ()
     undecided: str = ""
+    parks: bool = True
+    unfit: tuple[Found, ...] = ()
 
     @property
     def migration(self) -> str:
@@ -82,7 +89,9 @@ class Plan:
         return self.migrations[-1]
 
     def decided(self) -> None:
-        """Raises Refused where somebody has to say first whether what goes is parked."""
+        """Raises Refused where somebody has to say first whether what goes is parked, or what becomes of some rows."""
+        if self.unfit:
+            raise refusal(self.unfit, restore=True)
         if self.undecided:
             hint = "--park keeps it all the same; --no-park does not: it is lost then."
             raise Refused(reason=f"{self.undecided}. Nothing was rolled back", hint=hint)
@@ -96,12 +105,15 @@ class Plan:
             lines.append(f"{taken} {_described(way)}")
             lines += [f"     {each}" for each in way.told]
             lines += [f"     brings back {each}" for each in way.comes_back]
+            lines += [f"     does not fit: {each.line}" for each in way.unfit]
             lines += [f"     parks {parked_line(each)}" for each in way.parked if each.rows]
+            lines += [f"     parks {taken_line(table, rows)}" for table, rows in way.taken.items()]
             lines += [f"     loses {loss}" for loss in way.losses[:_SHOWN]]
             if len(way.losses) > _SHOWN:
                 lines.append(f"     and {len(way.losses) - _SHOWN} more")
         lines += [*self._after(), *(f"note: {note}" for note in self.notes)]
-        return [*lines, *([f"to be decided: {self.undecided}: --park or --no-park"] if self.undecided else [])]
+        lines += [f"to be decided: {self.undecided}: --park or --no-park"] if self.undecided else []
+        return [*lines, *(["to be decided: what becomes of rows that do not fit"] if self.unfit else [])]
 
     def _after(self) -> list[str]:
         if self.putting.redo:
@@ -193,9 +205,16 @@ def planned(app: App, database: str | None, asked: Asked, connection: Connection
     backup, problem = _backup(app, database or app.alias(None) or connection.info.dbname, asked, list(undone), ordered[-1])
     unable = "" if _parks(app, asked) is False else parking.trouble(connection)
     park = _parks(app, asked) and not unable
-    reverse = ways.by_reverse(app, wanted, undoing, connection, chosen, backup, park=park)
+    flags = Flags(asked.defaults, asked.park_rows, park, asked.conflicts == OURS)
+    if asked.park_rows and not park:
+        raise Refused(
+            reason=f"rows cannot be parked: {unable or 'park.enabled is off'}",
+            hint="--park parks all the same." if not unable else "A role that may; or --default for what does not fit.",
+        )
+    reverse = ways.by_reverse(app, wanted, undoing, connection, chosen, backup, park=park, flags=flags)
     restore = ways.by_restore(connection, backup, problem, list(undone) if asked.tenant else None)
     found = (reverse, restore)
+    unfit = _undecided_rows(reverse, restore, asked)
     way = _taken(found, asked)
     others = [schema for schema, books in scene.every.items() if schema not in undone and _has(books, ordered)]
     putting = _putting(asked, others, hold=asked.hold or app.loaded.settings.rollback.hold)
@@ -203,7 +222,18 @@ def planned(app: App, database: str | None, asked: Asked, connection: Connection
     if unable and reverse.losses:
         notes.append(f"nothing is parked: {unable}")
     too_much = "" if asked.park else _too_much(app, way)
-    return Plan(connection.info.dbname, ordered, undone, found, way, putting, scene.scripts, tuple(notes), too_much)
+    return Plan(
+        connection.info.dbname, ordered, undone, found, way, putting, scene.scripts, tuple(notes), too_much, park, unfit
+    )
+
+
+def _undecided_rows(reverse: Way, restore: Way, asked: Asked) -> tuple[Found, ...]:
+    """Rows that somebody has to choose for first: a restore in place of the reverse would lose more than these. Raises
+    RowsUnfit where there is no other way."""
+    undecided = tuple(each for each in reverse.unfit if not each.choice)
+    if undecided and (asked.strategy == ways.REVERSE or (asked.strategy is None and not restore.possible)):
+        raise refusal(undecided, restore=False)
+    return undecided if asked.strategy is None and restore.losses else ()
 
 
 def _parks(app: App, asked: Asked) -> bool:
@@ -216,6 +246,11 @@ def _too_much(app: App, way: Way) -> str:
     if sum(each.bytes for each in way.parked) <= ceiling:
         return ""
     return f"{'; '.join(map(parked_line, way.parked))}: more than park.ceiling, {size_text(ceiling)}"
+
+
+def taken_line(table: str, rows: int) -> str:
+    """Rows that are parked as they do not fit, or refer to such."""
+    return f"{count_of(rows, 'row')} of {table}, whole, for `invoke reapply`"
 
 
 def parked_line(each: Expected) -> str:

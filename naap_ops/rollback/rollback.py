@@ -28,10 +28,12 @@ from naap_ops.procedure.step import Step
 from naap_ops.restore.failures import server_errors
 from naap_ops.restore.locking import procedure_lock
 from naap_ops.reverse.images import store
+from naap_ops.reverse.images.fitting import Chosen
 from naap_ops.reverse.images.model import Keep, images_of
 from naap_ops.reverse.images.parks import Park
 from naap_ops.reverse.images.staged import Staged
 from naap_ops.rollback import audit
+from naap_ops.rollback.choosing import as_json
 from naap_ops.rollback.filling import Filling
 from naap_ops.rollback.plan import THEIRS, Asked, Plan, look
 from naap_ops.rollback.rehydrating import Rehydrating
@@ -56,7 +58,8 @@ class Request:
     reverses; ``halves``: by schema, for those that had failed half-way there, ``text`` and ``upto`` of :class:`Half`.
     ``filled``: likewise the reverses that bring rows back; ``told``: their conflicts are listed;
     ``fetched``: the keeps that first come out of backup ``source``; ``staged``: likewise the columns that are filled first;
-    ``parks``: likewise what is parked."""
+    ``parks``: likewise what is parked; ``chosen``: what becomes of rows that do not fit, ``keep``: values that are replaced are
+    parked."""
 
     database: str
     migrations: list[str]
@@ -75,6 +78,8 @@ class Request:
     fetched: dict[str, dict[str, list[dict[str, Any]]]] = field(default_factory=dict)
     staged: dict[str, dict[str, list[dict[str, Any]]]] = field(default_factory=dict)
     parks: dict[str, dict[str, list[dict[str, Any]]]] = field(default_factory=dict)
+    chosen: dict[str, dict[str, list[dict[str, Any]]]] = field(default_factory=dict)
+    keep: bool = True
 
 
 @dataclass(frozen=True)
@@ -97,6 +102,7 @@ class Outcome:
     restored: dict[str, int] = field(default_factory=dict)
     conflicts: list[dict[str, Any]] = field(default_factory=list)
     parked: dict[str, int] = field(default_factory=dict)
+    defaulted: dict[str, int] = field(default_factory=dict)
     unparked: dict[str, int] = field(default_factory=dict)
     tenants: dict[str, str] = field(default_factory=dict)
     commit: list[str] = field(default_factory=list)
@@ -148,7 +154,7 @@ def plan_of(app: App, ref: str | None) -> tuple[str, list[str]]:
         request = Request(**journal.request)
         lines = [f"{journal.id}, begun {journal.events[0]['at']} by {journal.events[0]['user']}@{journal.events[0]['host']}"]
         lines += [f"{each['name']}: {each['state']}" for each in journal.steps()]
-        lines += ["what was parked comes back with it"] if request.parks else []
+        lines += ["what was parked comes back with it"] if request.parks or (request.chosen and request.keep) else []
         lines += [f"the reverse loses {loss}, which applying it again does not bring back" for loss in request.losses]
         return request.database, lines
 
@@ -223,6 +229,8 @@ def _request(app: App, plan: Plan, asked: Asked, address: str) -> Request:
             schema: {name: [park.as_dict() for park in parks] for name, parks in of.items()}
             for schema, of in plan.way.parks.items()
         },
+        as_json(plan.way.chosen),
+        plan.parks,
     )
 
 
@@ -250,7 +258,11 @@ def _units(ground: Ground, request: Request, lasting: timedelta) -> dict[str, li
         if half is None:
             text = request.filled.get(schema, {}).get(name, request.downs[name])
             parks = tuple(map(Park.of, request.parks.get(schema, {}).get(name, ())))
-            return Unit(ground, name, schema, text, putting, told=request.told, parks=parks, lasting=lasting)
+            chosen = tuple(map(Chosen.of, request.chosen.get(schema, {}).get(name, ())))
+            return Unit(
+                ground, name, schema, text, putting, told=request.told, parks=parks, lasting=lasting, chosen=chosen,
+                keep=request.keep,
+            )  # fmt: skip
         return Unit(ground, name, schema, half["text"], putting, half["upto"])
 
     return {schema: [unit(name, schema) for name in names] for schema, names in request.schemas.items()}
@@ -306,7 +318,7 @@ def _carried_out(app: App, connection: Connection, database: str | None, journal
     trouble = audit.prepare(connection)
     failed: dict[str, OpsError] = {}
     perform(journal, _fetching(app, ground, database, request), app.events, end=False)
-    if request.parks:
+    if request.parks or (request.chosen and request.keep):
         store.prepare(connection)
     for schema, steps in _reversing(app, ground, request).items():
         try:
@@ -356,6 +368,7 @@ def _outcome(app: App, journal: Journal, request: Request, tenants: Mapping[str,
         steps=journal.steps(),
         restored={} if undone else _sums(facts, "restored"),
         parked={} if undone else _sums(facts, "parked"),
+        defaulted={} if undone else _sums(facts, "defaulted"),
         unparked=_sums([fact["unparked"] for fact in facts if "unparked" in fact], "rows") if undone else {},
         conflicts=[] if undone else [one for each in facts for one in each.get("conflicts", [])],
         tenants=dict(tenants) if len(tenants) > 1 else {},

@@ -16,6 +16,7 @@ from naap_ops.reverse.images import store
 from naap_ops.reverse.images.model import Image, Keep, images_of
 from naap_ops.reverse.images.parks import Park
 from naap_ops.reverse.images.staged import Staged
+from naap_ops.reverse.unfit import Unfit
 from naap_ops.rollback import rehydrating
 from naap_ops.wording import count_of
 
@@ -43,12 +44,14 @@ _DATA: Final = ("rows", "values", "residue")
 @dataclass(frozen=True)
 class Known:
     """A reverse that is proved: its ``text``, its ``losses``, the ``keeps`` that would make up for them, and the ``parks`` that
-    keep what it takes away itself (None: not known, it was written by an older version)."""
+    keep what it takes away itself (None: not known, it was written by an older version). ``unheld``: likewise rows that may not
+    fit the state before the migration."""
 
     text: str
     losses: Sequence[Mapping[str, Any]]
     keeps: Sequence[Keep] | None = ()
     parks: Sequence[Park] | None = ()
+    unheld: Sequence[Unfit] | None = ()
 
     @property
     def complete(self) -> bool:

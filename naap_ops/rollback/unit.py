@@ -20,6 +20,7 @@ from naap_ops.prisma.archive import Entry
 from naap_ops.prisma.tracking import State
 from naap_ops.procedure.step import Step
 from naap_ops.reverse.images import brought, parking, store, unparking
+from naap_ops.reverse.images.fitting import Attempt, Chosen, fit
 from naap_ops.reverse.images.parks import Park
 from naap_ops.reverse.script import parse
 from naap_ops.rollback import audit
@@ -61,7 +62,8 @@ class Putting:
 class Unit(Step):
     """``down``: the ``down.sql`` that was planned. ``schema``: whose tables and books. ``upto``: where the migration had failed
     half-way, how many of its statements had taken effect. ``told``: conflicts are listed. ``parks``: what is parked of what
-    goes, ``lasting`` so long."""
+    goes, ``lasting`` so long. ``chosen``: what becomes of rows that the state before cannot hold; ``keep``: values that others
+    replace are parked."""
 
     ground: Ground
     migration: str
@@ -72,6 +74,8 @@ class Unit(Step):
     told: bool = True
     parks: Sequence[Park] = ()
     lasting: timedelta = timedelta()
+    chosen: Sequence[Chosen] = ()
+    keep: bool = True
     name: str = field(init=False)
     text: str = field(init=False)
 
@@ -115,11 +119,19 @@ class Unit(Step):
         return {"retries": self._down.retries}
 
     def _park(self, connection: Connection) -> None:
-        """What the reverse takes away, for rolling forward again."""
+        """What the reverse takes away, for rolling forward again. Tables that go first, as their rows may refer to rows that do
+        not fit; columns after those, which are parked whole."""
         attempt = tracking.read(connection, self.schema).attempt(self.migration)
         facts = {"migration": self.migration, "schema": self.schema, "attempt": attempt}
-        parked = parking.park(connection, self.parks, **facts, lasting=self.lasting)
-        self.ground.journal.fact(self.name, parked=parked)
+        whole = [park for park in self.parks if park.whole]
+        parked = parking.park(connection, whole, **facts, lasting=self.lasting)
+        names = [park.relation for park in whole]
+        fitted = fit(connection, self.chosen, Attempt(**facts, lasting=self.lasting), whole=names, keep=self.keep)
+        columns = parking.park(connection, [park for park in self.parks if not park.whole], **facts, lasting=self.lasting)
+        for more in (fitted.parked, columns):
+            for table, rows in more.items():
+                parked[table] = parked.get(table, 0) + rows
+        self.ground.journal.fact(self.name, parked=parked, defaulted=fitted.defaulted)
 
     def _brought(self, connection: Connection) -> None:
         """What came back from images, as far as that can be known only now; they are of no more use, and go."""
@@ -163,22 +175,31 @@ class Unit(Step):
         if self.halfway():
             self.run()  # half of a reverse has no way back but through its end
         entry = entry_of(self.ground, self.migration, self.source)
+        script = parse(self._script(entry).read_bytes(), name=self.migration)
+        apart = unparking.apart(script)
         if self.done():
             rows = (entry.rows or {}).get(self.schema, [])
-            script = parse(self._script(entry).read_bytes(), name=self.migration)
             if self.upto is not None:
                 script = prefix(script, self.upto)
 
             def finish(connection: Connection) -> None:
-                back = unparking.bring_back(connection, self.migration, self.schema, fresh=True)
-                self.ground.journal.fact(self.name, unparked=back.as_dict())
+                if not apart:
+                    self._unparked(connection, fresh=True)
                 tracking.put_back(connection, self.schema, self.migration, rows)
                 audit.add(connection, **self._who, what="rollback undone", result="done")
 
             self._up.through(forward_parts(script), self.schema, finish)
+        if apart:
+            with self.ground.connection.transaction():
+                self._unparked(self.ground.connection, fresh=False)
         entry.give_back(self.source)
         self._forgotten(entry)
         return {"forward": self._up.committed()}
+
+    def _unparked(self, connection: Connection, *, fresh: bool) -> None:
+        back = unparking.bring_back(connection, self.migration, self.schema, fresh=fresh)
+        if back.rows or back.leaving:
+            self.ground.journal.fact(self.name, unparked=back.as_dict())
 
     def _forgotten(self, entry: Entry) -> None:
         """The record goes with the last unit of the migration: rows of the others are still in it before."""

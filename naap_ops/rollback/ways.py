@@ -19,10 +19,14 @@ from naap_ops.errors import OpsError
 from naap_ops.halfway import Half
 from naap_ops.reverse import document, files
 from naap_ops.reverse.images import parking
-from naap_ops.reverse.images.model import SOURCES, Keep
+from naap_ops.reverse.images.fitting import Chosen
+from naap_ops.reverse.images.model import SOURCES, Image, Keep
 from naap_ops.reverse.images.parking import Expected
 from naap_ops.reverse.images.parks import PARKED, Park
+from naap_ops.reverse.unfit import Unfit
 from naap_ops.rollback import objections, since, sources
+from naap_ops.rollback.choosing import Choosing, Flags, Found
+from naap_ops.rollback.choosing import problem as choosing_problem
 from naap_ops.rollback.sources import Filled, Known
 from naap_ops.wording import count_of
 
@@ -40,6 +44,7 @@ select n_live_tup * (1 - coalesce(p.null_frac, 0)) from pg_catalog.pg_stat_user_
   left join pg_catalog.pg_stats p on (p.schemaname, p.tablename) = (s.schemaname, s.relname) and p.attname = %s
 where s.schemaname = %s and s.relname = %s
 """
+_NO_FLAGS: Final = Flags()
 _COUNT_SECONDS: Final = 0.5  # for the plan: what takes longer is estimated
 _LOAD_BYTES_PER_SECOND: Final = 40e6
 _START_SECONDS: Final = 2.0
@@ -55,6 +60,8 @@ class Way:
     ``filled``: by schema and migration, the reverse that brings rows back; ``source``: the backup that some of them are in.
     ``halves``: by schema and migration, where that failed half-way, the reverse of what took effect; ``told``: how far it came.
     ``parks``: by schema and migration, what of that is parked which the reverse takes away; ``parked``: about how much.
+    ``unfit``: rows that the state before cannot hold; ``chosen``: by schema and migration what becomes of them; ``taken``: by
+    table those that are parked, with those that refer to them.
     """
 
     strategy: str
@@ -72,6 +79,9 @@ class Way:
     uncounted: tuple[str, ...] = ()
     parks: Mapping[str, Mapping[str, Sequence[Park]]] = field(default_factory=dict)
     parked: tuple[Expected, ...] = ()
+    unfit: tuple[Found, ...] = ()
+    chosen: Mapping[str, Mapping[str, Sequence[Chosen]]] = field(default_factory=dict)
+    taken: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def possible(self) -> bool:
@@ -93,6 +103,8 @@ class Way:
         for each in self.parked:
             table = ".".join(each.park.relation)
             found[table] = max(found.get(table, 0), each.rows)
+        for table, rows in self.taken.items():
+            found[table] = found.get(table, 0) + rows
         return {table: rows for table, rows in found.items() if rows}
 
     def as_dict(self) -> dict[str, Any]:
@@ -152,48 +164,27 @@ def by_reverse(
     backup: Backup | None = None,
     *,
     park: bool = False,
+    flags: Flags = _NO_FLAGS,
 ) -> Way:
     """``undoing`` newest first; ``books`` of the schemas in question; ``backup`` from before all of them; ``park``: what it
-    takes away is parked. Reverses that are not at hand are made and proved now, which takes a while."""
+    takes away is parked; ``flags``: what becomes of rows that do not fit. Reverses that are not at hand are made and proved
+    now, which takes a while. Raises Refused for flags that are about nothing, or that do not fit."""
     blocked = [f"{each.name}: {each.problem}" for each in undoing if each.problem]
     if blocked:
         return Way(REVERSE, "; ".join(blocked))
-    downs: dict[str, str] = {}
-    halves: dict[str, dict[str, Half]] = {}
-    told: list[str] = []
-    brought: dict[str, dict[str, Filled]] = {}
+    all_of = _Gathered(app, wanted, connection, books, backup, park, Choosing(connection, flags))
+    try:
+        for each in undoing:
+            all_of.add(each)
+    except OpsError as error:
+        return Way(REVERSE, error.text, told=tuple(all_of.told))
+    choosing = all_of.chosen()
+    downs, halves, brought, parks = all_of.downs, all_of.halves, all_of.brought, all_of.parks
     lost: dict[str, int] = {}
     losses: list[str] = []
     uncounted: list[str] = []
-    counted: list[tuple[list[Placed], Sequence[str]]] = []
-    parks: dict[str, dict[str, Sequence[Park]]] = {}
-    try:
-        for each in undoing:
-            assert each.files is not None
-            if each.applied:
-                known = at_hand(each.files)
-                if known is None or not known.complete:
-                    known = _made(app, replace(wanted, schema=each.applied[0]), each.files)
-                downs[each.name] = known.text
-                own = document.schema_of(known.text) or each.applied[0]
-                plain = list(each.applied)
-                _add_parks(parks if park else {}, each, known, own)
-                for schema in each.applied:
-                    more = sources.filled(app, wanted, each.files, known, own, books[schema], connection, backup, told)
-                    if more is not None:
-                        brought.setdefault(schema, {})[each.name] = more
-                        counted.append((list(_placed(more.text, more.losses, schema)), [schema]))
-                        plain.remove(schema)
-                if plain:
-                    counted.append((list(_placed(known.text, known.losses, each.applied[0])), plain))
-            for schema in each.failed:
-                half = _half(app, wanted.database, books[schema], each.name, told)
-                halves.setdefault(schema, {})[each.name] = half
-                counted.append((list(_placed(half.text, half.losses, schema)), [schema]))
-    except OpsError as error:
-        return Way(REVERSE, error.text, told=tuple(told))
     until = time.monotonic() + _COUNT_SECONDS
-    for placed, schemas in counted:
+    for placed, schemas in all_of.counted:
         rows, said = _losses(connection, placed, schemas, until, SOURCES if not park else (*SOURCES, PARKED))
         for table, number in rows.items():
             lost[table] = max(lost.get(table, 0), number)
@@ -205,7 +196,7 @@ def by_reverse(
         for name, each_of in of.items()
         for one in parking.expected(connection, name, each_of, until)
     ]
-    problem = _objection(connection, undoing[0], downs, halves, brought)
+    problem = choosing_problem(choosing.undecided) or _objection(connection, undoing[0], downs, halves, brought, choosing)
     count = sum(_statements(downs[each.name]) * len(each.applied) for each in undoing if each.applied)
     count += sum(_statements(half.text) for of in halves.values() for half in of.values())
     runs = sum(len(each.applied) + len(each.failed) for each in undoing)
@@ -224,16 +215,84 @@ def by_reverse(
         halves=halves,
         filled=brought,
         source=source,
-        told=tuple(told),
+        told=tuple(all_of.told),
         uncounted=tuple(dict.fromkeys(uncounted)),
         parks=parks,
         parked=tuple(parked),
+        unfit=tuple(choosing.found),
+        chosen=choosing.chosen,
+        taken=choosing.taken,
     )
 
 
-def _add_parks(parks: dict[str, dict[str, Sequence[Park]]], each: Undoing, known: Known, own: str) -> None:
-    for schema in each.applied if known.parks else ():
-        parks.setdefault(schema, {})[each.name] = [one.moved(own, schema) for one in known.parks or ()]
+@dataclass
+class _Gathered:
+    """The reverses of all of them, and what each loses, parks, brings back and cannot hold."""
+
+    app: App
+    wanted: reverses.Wanted
+    connection: Connection
+    books: Mapping[str, Books]
+    backup: Backup | None
+    park: bool
+    choosing: Choosing
+    downs: dict[str, str] = field(default_factory=dict)
+    halves: dict[str, dict[str, Half]] = field(default_factory=dict)
+    told: list[str] = field(default_factory=list)
+    brought: dict[str, dict[str, Filled]] = field(default_factory=dict)
+    counted: list[tuple[list[Placed], Sequence[str]]] = field(default_factory=list)
+    parks: dict[str, dict[str, Sequence[Park]]] = field(default_factory=dict)
+    unheld: list[tuple[str, str, list[Unfit], tuple[Image, ...]]] = field(default_factory=list)
+
+    def add(self, each: Undoing) -> None:
+        """Raises what cannot be made, proved or told."""
+        if each.applied:
+            self._applied(each)
+        for schema in each.failed:
+            half = _half(self.app, self.wanted.database, self.books[schema], each.name, self.told)
+            self.halves.setdefault(schema, {})[each.name] = half
+            self.counted.append((list(_placed(half.text, half.losses, schema)), [schema]))
+            if self.choosing.flags.given:
+                self.told.append(
+                    f"{each.name} failed half-way in {schema}: --default and --park-rows are not for what is undone there"
+                )
+
+    def _applied(self, each: Undoing) -> None:
+        assert each.files is not None
+        first = each.applied[0]
+        meant = replace(self.wanted, schema=first)
+        known = at_hand(each.files)
+        if known is None or not known.complete or (self.choosing.flags.given and known.unheld is None):
+            known = _made(self.app, meant, each.files)
+        own = document.schema_of(known.text) or first
+        unfit = [one.moved(own, first) for one in known.unheld or ()]
+        if values := self.choosing.values(unfit):
+            known, own = _made(self.app, replace(meant, values=values), each.files), first
+        self.downs[each.name] = known.text
+        plain = list(each.applied)
+        for schema in each.applied:
+            here = [one.moved(first, schema) for one in unfit]
+            aimed = replace(self.wanted, values=self.choosing.values(here) if values else {})
+            more = sources.filled(
+                self.app, aimed, each.files, known, own, self.books[schema], self.connection, self.backup, self.told
+            )
+            self.unheld.append((each.name, schema, here, more.images if more is not None else ()))
+            if self.park and known.parks:
+                self.parks.setdefault(schema, {})[each.name] = [one.moved(own, schema) for one in known.parks]
+            if more is not None:
+                self.brought.setdefault(schema, {})[each.name] = more
+                self.counted.append((list(_placed(more.text, more.losses, schema)), [schema]))
+                plain.remove(schema)
+        if plain:
+            self.counted.append((list(_placed(known.text, known.losses, first)), plain))
+
+    def chosen(self) -> Choosing:
+        """What becomes of rows that do not fit. Raises Refused."""
+        for name, schema, several, images in self.unheld:
+            whole = [one.relation for one in self.parks.get(schema, {}).get(name, ()) if one.whole]
+            self.choosing.look(name, schema, several, images, whole)
+        self.choosing.all_used()
+        return self.choosing
 
 
 def _bytes_of(backup: Backup, brought: Mapping[str, Mapping[str, Filled]]) -> float:
@@ -249,6 +308,7 @@ def _objection(
     downs: Mapping[str, str],
     halves: Mapping[str, Mapping[str, Half]],
     brought: Mapping[str, Mapping[str, Filled]],
+    choosing: Choosing,
 ) -> str:
     """Why the first reverse would stop, where it is meant for one schema. Of several, each stops or runs by itself."""
     if len(newest.applied) + len(newest.failed) != 1:
@@ -257,7 +317,7 @@ def _objection(
     text = downs[newest.name] if newest.applied else halves[schema][newest.name].text
     if newest.name in brought.get(schema, {}):
         text = brought[schema][newest.name].text
-    found = objections.objection(connection, text, schema)
+    found = objections.objection(connection, text, schema, choosing.tables(newest.name, schema))
     return f"{newest.name}: {found}" if found else ""
 
 
@@ -297,7 +357,8 @@ def at_hand(migration: files.Migration) -> Known | None:
         return None
     keeps = tuple(map(Keep.of, known["keeps"])) if "keeps" in known else None
     parks = tuple(map(Park.of, known["parks"])) if "parks" in known else None
-    return Known(text, list(known.get("losses", [])), keeps, parks)
+    unheld = tuple(map(Unfit.of, known["unfit"])) if "unfit" in known else None
+    return Known(text, list(known.get("losses", [])), keeps, parks, unheld)
 
 
 def _made(app: App, wanted: reverses.Wanted, migration: files.Migration) -> Known:
@@ -310,7 +371,7 @@ def _made(app: App, wanted: reverses.Wanted, migration: files.Migration) -> Know
     if made.reverse.status != "proved":
         kind = ReverseRefused if made.exit_code == reverses.REFUSED else ProofFailed
         raise kind(reason=f"{migration.name} has no proved reverse: {made.reverse.reason.splitlines()[0]}")
-    return Known(made.reverse.text, made.reverse.losses, made.reverse.keeps, made.reverse.parks)
+    return Known(made.reverse.text, made.reverse.losses, made.reverse.keeps, made.reverse.parks, made.reverse.unheld)
 
 
 def _statements(text: str) -> int:

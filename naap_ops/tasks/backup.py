@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 @command(
     name="create",
-    default=True,
+    of_namespace=True,
     lists=["schema", "table", "exclude_table_data", "tenant", "plugin"],
     kind="what: full, schema (structure only) or data (rows only)",
     schema="only this schema; repeatable; a pattern such as 'plugin_*'",

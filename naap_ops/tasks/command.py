@@ -225,13 +225,14 @@ class _Pair(Argument):
 def command(
     *,
     name: str | None = None,
-    default: bool = False,
+    of_namespace: bool = False,
     lists: Sequence[str] = (),
     optional: Sequence[str] = (),
     without: Sequence[str] = (),
     **help: str,
 ) -> Callable[[Callable[..., dict[str, Any]]], OpsTask]:
-    """Make a task of ``body(call, **own flags) -> JSON object``. ``without`` drops common flags; ``help`` is per own flag.
+    """Make a task of ``body(call, **own flags) -> JSON object``. ``of_namespace``: it is what the name of its namespace alone
+    runs. ``without`` drops common flags; ``help`` is per own flag.
 
     ``lists`` may be given several times; ``optional`` ones may stand without a value, and are then True.
     """
@@ -256,7 +257,13 @@ def command(
         texts = {flag: text for flag, (_, text) in common.items()}
         texts |= help
         task = OpsTask(
-            run, name=name, default=default, iterable=list(lists), optional=list(optional), auto_shortflags=False, help=texts
+            run,
+            name=name,
+            default=of_namespace,
+            iterable=list(lists),
+            optional=list(optional),
+            auto_shortflags=False,
+            help=texts,
         )
         return task
 

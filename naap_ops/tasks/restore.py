@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 @command(
     name="run",
-    default=True,
+    of_namespace=True,
     backup="which: latest (the default), an id or a unique beginning of one, or a label",
     swap="the whole database: load beside the live one, check, then take its place; the old one is kept",
     into="the whole database, into this new one; the live one is not touched",

@@ -30,7 +30,7 @@ _FLAGS: dict[str, Any] = {
 
 @command(
     name="run",
-    default=True,
+    of_namespace=True,
     without=("yes",),
     **_FLAGS,
     file="an SQL file instead; the reverse goes beside it as <stem>.down.sql",

@@ -18,6 +18,7 @@ _SHOWN = 20
 
 
 @command(
+    lists=("default",),
     optional=("resume", "abort"),
     migration="which: its name, a unique beginning or part of it, latest, or failed",
     strategy="reverse or restore; by default the way that loses least",
@@ -30,6 +31,8 @@ _SHOWN = 20
     conflicts="where a value that comes back was written since: report or theirs keep the newer one, ours takes the older",
     park="keep what goes for rolling forward again, however much it is (setting park.ceiling)",
     no_park="keep none of what goes: rows and values written since are lost",
+    default="TABLE.COLUMN=VALUE, may be repeated: for rows that the state before cannot hold (NULL: a null)",
+    park_rows="rows that the state before cannot hold are kept aside, with all that refers to them, for rolling forward again",
     resume="go on with the one that was interrupted, or with that of this ID",
     abort="undo the one that was interrupted, or that of this ID: what was rolled back is applied again",
     id="with --resume or --abort: which, where several are unfinished",
@@ -49,6 +52,8 @@ def rollback(
     conflicts: str = "report",
     park: bool = False,
     no_park: bool = False,
+    default: list[str] | None = None,
+    park_rows: bool = False,
     resume: str | None = None,
     abort: str | None = None,
     id: str | None = None,
@@ -69,7 +74,7 @@ def rollback(
 
     call.override(prisma__root=project)
     if resume or abort:
-        if (resume and abort) or migration:
+        if (resume and abort) or migration or default or park_rows:
             raise UsageError(detail="--resume or --abort, alone: what they are about is known")
         ref = next((each for each in (id, resume, abort) if isinstance(each, str)), None)  # True where no ID was given
         return _gone_on(call, ref, abort=bool(abort), dry_run=dry_run)
@@ -79,14 +84,18 @@ def rollback(
         raise UsageError(detail="--tenant or --all-tenants, not both")
     if hold and keep_folder:
         raise UsageError(detail="--hold keeps a row for a folder that goes, --keep-folder keeps the folder: give one of them")
-    if strategy not in (None, "reverse", "restore"):
-        raise UsageError(detail=f"--strategy is reverse or restore, not {strategy!r}")
     if conflicts not in ("report", "theirs", "ours"):
         raise UsageError(detail=f"--conflicts is report, theirs or ours, not {conflicts!r}")
     if park and no_park:
         raise UsageError(detail="--park or --no-park, not both")
+    strategy = _strategy(strategy, backup, fitting=bool(default or park_rows))
+    if park_rows and no_park:
+        raise UsageError(detail="--park-rows keeps rows aside, --no-park keeps nothing: give one of them")
     parks = True if park else False if no_park else None
-    asked = Asked(migration, strategy, cascade, tenant, all_tenants, hold, keep_folder, backup, conflicts, parks)
+    asked = Asked(
+        migration, strategy, cascade, tenant, all_tenants, hold, keep_folder, backup, conflicts, parks,
+        tuple(default or ()), park_rows,
+    )  # fmt: skip
     plan = _planned(call, asked)
     if dry_run:
         call.say("\n".join([f"rollback of {plan.migration} in {plan.database}:", *plan.lines()]))
@@ -99,6 +108,17 @@ def rollback(
     call.tell_steps(*(f"{name} in {schema}" for schema, names in plan.schemas.items() for name in names), "settle", "wait")
     asked = dataclasses.replace(asked, ref=plan.migration, strategy=plan.way.strategy)
     return _told(call, procedure.rollback(call.app, call.database, asked, plan))
+
+
+def _strategy(strategy: str | None, backup: str | None, *, fitting: bool) -> str | None:
+    """Raises UsageError. ``fitting``: flags say what becomes of rows that do not fit, of which only the reverse knows."""
+    from naap_ops.errors import UsageError
+
+    if strategy not in (None, "reverse", "restore"):
+        raise UsageError(detail=f"--strategy is reverse or restore, not {strategy!r}")
+    if fitting and (strategy == "restore" or backup):
+        raise UsageError(detail="--default and --park-rows are for the reverse: a restore needs neither")
+    return "reverse" if fitting else strategy
 
 
 def _planned(call: Call, asked: Asked) -> Plan:
@@ -152,6 +172,7 @@ def _as_dict(plan: Plan) -> dict[str, Any]:
         "statements": plan.way.statements,
         "lost": dict(plan.way.lost),
         "parked": plan.way.parked_rows,
+        "unfit": [each.as_dict() for way in plan.ways for each in way.unfit],
         "ways": [way.as_dict() for way in plan.ways],
         "plan": plan.lines(),
     }
@@ -171,6 +192,8 @@ def _told(call: Call, outcome: Outcome) -> dict[str, Any]:
         call.say(f"conflict: {each['table']} {each['key']}: {what} it was written since, and stays as it is")
     if len(outcome.conflicts) > _SHOWN:
         call.say(f"and {count_of(len(outcome.conflicts) - _SHOWN, 'conflict')} more: see the record")
+    for table, rows in outcome.defaulted.items():
+        call.say(f"given a default: {count_of(rows, 'row')} of {table}")
     for table, rows in outcome.parked.items():
         call.say(f"parked: {count_of(rows, 'row')} of {table}: `invoke reapply` brings them back")
     for loss in outcome.losses:

@@ -12,6 +12,7 @@ from naap_ops.reverse.acl import parse_acl, statements
 from naap_ops.reverse.belongings import belongings
 from naap_ops.reverse.families import sequence
 from naap_ops.reverse.model import Capture, Check, Family, Irreversible, Loss, Piece, Step
+from naap_ops.reverse.narrowing import unheld
 from naap_ops.reverse.ranks import Rank
 from naap_ops.reverse.render import Sql, literal, quoted
 
@@ -331,6 +332,23 @@ def checks(step: Step, sql: Sql) -> Iterator[Check]:
         ):
             reason = f"{sql.table(was)} holds rows, and {quoted(was.name)} must not be null: give it values by hand first"
             yield Check(sql("column/any_row", column=was), reason)
+    yield from _unheld(step, sql)
+
+
+def _unheld(step: Step, sql: Sql) -> Iterator[Check]:
+    """Values written since that the type of before would cut, or refuse. Where the migration itself has changed values, losses
+    name them."""
+    computed = {column.key for _, column in rewrites.computed(step)}
+    for change in step.of("column"):
+        was, now = change.before, change.after
+        if was is None or now is None or was.generated or not was.local or not change.fields & {"type_key", "modifier"}:
+            continue
+        if was.type_kind == "e" or now.key in computed or casts.loss(step, was, now):
+            continue
+        condition = unheld(was, now, step.before, step.after)
+        if condition is not None:
+            reason = f"{sql.table(now)}.{quoted(now.name)} holds values that {was.type} does not hold, which it was before"
+            yield Check(sql("column/unheld", column=now, condition=condition), reason)
 
 
 FAMILY = Family(

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
-from naap_ops.reverse.images.model import SCHEMA, Name
+from naap_ops.reverse.images.model import SCHEMA
 from naap_ops.reverse.images.parks import PARKED, Park
 from naap_ops.reverse.images.store import enter, there
 from naap_ops.reverse.render import literal, quoted
@@ -67,9 +67,10 @@ class Parked:
         }
 
 
-def table_of(migration: str, relation: Name, attempt: str) -> str:
+def table_of(migration: str, park: Park, attempt: str) -> str:
     """The name of the table: another one for each attempt, so that nothing that is still parked is written over."""
-    digest = hashlib.sha256("\0".join((migration, *relation, attempt)).encode()).hexdigest()
+    own = [str(word) for word in park.part] if park.some else []
+    digest = hashlib.sha256("\0".join((migration, *park.relation, attempt, *own)).encode()).hexdigest()
     return f"{PARKED}_{digest[:24]}"
 
 

@@ -18,6 +18,7 @@ from psycopg import sql
 
 from naap_ops.reverse.images import parked
 from naap_ops.reverse.images.model import SCHEMA
+from naap_ops.reverse.images.parked import Entry
 from naap_ops.reverse.images.parks import NULL, Park, ParkedColumn
 from naap_ops.reverse.images.taking import TEXT, differ, relation
 from naap_ops.reverse.render import literal, quoted
@@ -152,22 +153,28 @@ def _park(
     connection.execute(f"lock table {tables} in share row exclusive mode".encode())
     done: dict[str, int] = {}
     for each in parks:
-        table = parked.table_of(migration, each.relation, attempt)
-        name = f"{SCHEMA}.{quoted(table)}"
         _meant(connection, each)
-        connection.execute(f"drop table if exists {name}".encode())
-        rows = connection.execute(f"CREATE TABLE {name} AS {_rows(each)}".encode()).rowcount
         sequences = _sequences(connection, each) if each.whole else {}
-        if rows <= 0 and not sequences:
-            connection.execute(f"drop table {name}".encode())
-            continue
-        _private(connection, name)
-        size = connection.execute(f"select pg_catalog.pg_total_relation_size({literal(name)}::regclass)".encode()).fetchone()
-        assert size is not None
-        entry = parked.Entry(table, migration, schema, attempt, each, sequences)
-        parked.register(connection, entry, rows=rows, bytes=size[0], lasting=lasting)
+        entry = parked.Entry(parked.table_of(migration, each, attempt), migration, schema, attempt, each, sequences)
+        rows = kept(connection, entry, f"{_from(each)} WHERE {_written(each)}", lasting)
         done |= {".".join(each.relation): rows} if rows else {}
     return done
+
+
+def kept(connection: Connection, entry: Entry, rows: str, lasting: timedelta) -> int:
+    """Park what stands behind FROM, which is SQL with the table as ``t``; how many rows that are. Without any, and without a
+    sequence's position, there is no table."""
+    name = f"{SCHEMA}.{quoted(entry.table)}"
+    connection.execute(f"drop table if exists {name}".encode())
+    count = connection.execute(f"CREATE TABLE {name} AS SELECT {_listed(entry.park)} FROM {rows}".encode()).rowcount
+    if count <= 0 and not entry.sequences:
+        connection.execute(f"drop table {name}".encode())
+        return 0
+    _private(connection, name)
+    size = connection.execute(f"select pg_catalog.pg_total_relation_size({literal(name)}::regclass)".encode()).fetchone()
+    assert size is not None
+    parked.register(connection, entry, rows=count, bytes=size[0], lasting=lasting)
+    return count
 
 
 @contextmanager
@@ -191,10 +198,9 @@ def _from(park: Park) -> str:
     return f"{'ONLY ' if park.whole else ''}{relation(park.relation)} t"
 
 
-def _rows(park: Park) -> str:
+def _listed(park: Park) -> str:
     listed = [f"{stored(column)} AS k{at}" for at, column in enumerate(park.key, 1)]
-    listed += [f"{stored(column)} AS p{at}" for at, column in enumerate(park.columns, 1)]
-    return f"SELECT {', '.join(listed)} FROM {_from(park)} WHERE {_written(park)}"
+    return ", ".join([*listed, *(f"{stored(column)} AS p{at}" for at, column in enumerate(park.columns, 1))])
 
 
 def stored(column: ParkedColumn, *, of: str = "t") -> str:

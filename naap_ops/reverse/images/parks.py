@@ -38,12 +38,22 @@ class ParkedColumn:
 
 @dataclass(frozen=True)
 class Park:
-    """What is parked of one table: all its rows (``whole``), or values of ``columns`` by ``key``. Without a key only whole."""
+    """What is parked of one table: all its rows (``whole``), or values of ``columns`` by ``key``. Without a key only whole.
+
+    ``some``: only those rows which the state before cannot hold, or values in whose place others were put; the table lives on
+    meanwhile, and what is written into it stays.
+    """
 
     relation: Name
     key: tuple[ParkedColumn, ...]
     columns: tuple[ParkedColumn, ...]
     whole: bool
+    some: bool = False
+
+    @property
+    def part(self) -> tuple[Any, ...]:
+        """What tells it from others of the same table that are parked with it."""
+        return (self.whole, self.some, *((column.name for column in self.columns) if self.some and not self.whole else ()))
 
     def moved(self, own: str, schema: str) -> Park:
         """The same of another tenant: what lies in schema ``own`` is meant in ``schema``."""
@@ -57,7 +67,7 @@ class Park:
     def of(cls, data: Mapping[str, Any]) -> Park:
         """What :meth:`as_dict` gave."""
         key, columns = (tuple(ParkedColumn(**each) for each in data[part]) for part in ("key", "columns"))
-        return cls((data["relation"][0], data["relation"][1]), key, columns, data["whole"])
+        return cls((data["relation"][0], data["relation"][1]), key, columns, data["whole"], data.get("some", False))
 
 
 def parks(plan: Plan, steps: Sequence[Step], first: Catalog, last: Catalog) -> tuple[Park, ...]:

@@ -23,6 +23,7 @@ from naap_ops.reverse.render import literal, quoted
 
 if TYPE_CHECKING:
     from naap_ops.postgres.session import Connection
+    from naap_ops.reverse.script import Script
 
 _MOST: Final = 1000  # of what is left is told by its key
 INSERT, UPDATE, SAME = "insert", "update", "same"
@@ -50,6 +51,11 @@ class Back:
         self.leaving += other.leaving
 
 
+def apart(script: Script) -> bool:
+    """Whether it has to be committed first: a label that an enum gets cannot be used in the transaction that adds it."""
+    return any(each.node.DESCRIPTOR.name == "AlterEnumStmt" for each in script.statements)
+
+
 def bring_back(connection: Connection, migration: str, schema: str, *, fresh: bool) -> Back:
     """Bring back what is parked of a migration in a schema, in the transaction that is open.
 
@@ -66,12 +72,12 @@ def bring_back(connection: Connection, migration: str, schema: str, *, fresh: bo
 
 
 def _batches(found: Sequence[Parked]) -> Iterator[list[Parked]]:
-    """The oldest first; of each table one at a time, so that what was parked last is what stands in the end."""
+    """The oldest first; of each table one of a kind at a time, so that what was parked last is what stands in the end."""
     waiting = list(found)
     while waiting:
-        batch: dict[str, Parked] = {}
+        batch: dict[tuple[object, ...], Parked] = {}
         for each in waiting:
-            batch.setdefault(each.relation, each)
+            batch.setdefault((each.relation, *each.park.part), each)
         yield list(batch.values())
         waiting = [each for each in waiting if each not in batch.values()]
 
@@ -82,6 +88,7 @@ class _Work:
     fresh: bool
     back: Back
     targets: dict[str, Target] = field(default_factory=dict)
+    """By the table that holds what was parked."""
 
     def all(self, batch: Sequence[Parked]) -> None:
         for each in batch:
@@ -107,20 +114,21 @@ class _Work:
             self._do(f"ANALYZE {target.plan}")
 
         if self._tried([target], plan):
-            self.targets[each.relation] = target
+            self.targets[each.table] = target
 
     def _planned(self, target: Target) -> str:
         """By row of what is parked: what is to be done with it."""
         park = target.parked.park
         if park.whole and not park.key:
-            return self._by_content(target)
+            return f"SELECT ctid AS at, '{INSERT}' AS what FROM {target.parked.name}" if park.some else self._by_content(target)
         on = " AND ".join(f"{stored(column)} = i.k{at}" for at, column in enumerate(park.key, 1))
         differing = [differ(stored(column), f"i.p{at}", column.equal) for at, column in target.written()]
         changed = f"({' OR '.join(differing)})" if differing else "false"
         missing = f"'{INSERT if park.whole else GONE}'"
+        other = UNFIT if park.whole and park.some else CHANGED
         return (
             f"SELECT i.ctid AS at, CASE WHEN t.ctid IS NULL THEN {missing} WHEN NOT {changed} THEN '{SAME}' "
-            f"WHEN {self._untouched(target)} THEN '{UPDATE}' ELSE '{CHANGED}' END AS what "
+            f"WHEN {self._untouched(target)} THEN '{UPDATE}' ELSE '{other}' END AS what "
             f"FROM {target.parked.name} i LEFT JOIN {target.name} t ON {on}"
         )
 
@@ -139,6 +147,10 @@ class _Work:
 
     def _untouched(self, target: Target) -> str:
         """SQL: nobody has written into the row since the migration; or not into these columns."""
+        park = target.parked.park
+        if park.some:  # the table was there all the time
+            given = [_is_given(column, f"i.p{at}") for at, column in target.written()]
+            return "false" if park.whole else " AND ".join(given)
         if self.fresh:
             return "true"
         first = next(iter(column for _, column in target.written()), None)
@@ -184,19 +196,8 @@ class _Work:
 
     def _coming(self, key: Foreign, values: Sequence[str]) -> str:
         """SQL: the row that is referred to is itself brought back."""
-        parent = next((each for each in self.targets.values() if each.oid == key.referenced_oid), None)
-        if parent is None:
-            return ""
-        places = {column.name: (at, column) for at, column in parent.written()}
-        if not all(name in places for name in key.referenced):
-            return ""
-        same = " AND ".join(
-            f"{parent.value(*places[name], of='j')} = {value}" for name, value in zip(key.referenced, values, strict=True)
-        )
-        return (
-            f" OR EXISTS (SELECT FROM {parent.parked.name} j JOIN {parent.plan} v ON v.at = j.ctid "
-            f"WHERE v.what IN ('{INSERT}', '{UPDATE}') AND {same})"
-        )
+        parents = [each for each in self.targets.values() if each.oid == key.referenced_oid]
+        return "".join(_among(parent, key, values) for parent in parents)
 
     # --- bringing it back ---------------------------------------------------------------------------------------------
 
@@ -206,13 +207,15 @@ class _Work:
         for target in group:
             for text in target.off():
                 self._do(text)
-        writes = [text for target in group for text in target.writes()]
-        if len(group) == 1:
-            for text in writes:
-                self._do(text)
-        else:
-            parts = ", ".join(f"part{at} AS ({text} RETURNING 1)" for at, text in enumerate(writes))
-            self._do(f"WITH {parts} SELECT {' + '.join(f'(SELECT count(*) FROM part{at})' for at, _ in enumerate(writes))}")
+        for several in _rounds(group):
+            writes = [text for target in several for text in target.writes()]
+            if len(several) == 1:
+                for text in writes:
+                    self._do(text)
+            else:
+                parts = ", ".join(f"part{at} AS ({text} RETURNING 1)" for at, text in enumerate(writes))
+                total = " + ".join(f"(SELECT count(*) FROM part{at})" for at, _ in enumerate(writes))
+                self._do(f"WITH {parts} SELECT {total}")
         self._do("SET CONSTRAINTS ALL IMMEDIATE")
         for target in group:
             for text in target.on():
@@ -253,7 +256,7 @@ class _Work:
             if self.connection.broken:
                 raise
             for target in which:
-                self.targets.pop(target.parked.relation, None)
+                self.targets.pop(target.parked.table, None)
                 self._leave(target.parked, str(error.diag.message_primary or error))
             return False
         return True
@@ -262,6 +265,33 @@ class _Work:
         self.rowcount = self.connection.execute(text.encode()).rowcount
 
     rowcount: int = 0
+
+
+def _rounds(group: Sequence[Target]) -> list[list[Target]]:
+    """What can be written in one statement: it would change a row once only, so values of other columns come after."""
+    rounds: list[list[Target]] = []
+    for target in sorted(group, key=lambda each: not each.parked.park.some):
+        of_values = [
+            several for several in rounds if any(each.oid == target.oid and not each.parked.park.whole for each in several)
+        ]
+        place = 0 if target.parked.park.whole else len(of_values)
+        if place == len(rounds):
+            rounds.append([])
+        rounds[place].append(target)
+    return rounds
+
+
+def _among(parent: Target, key: Foreign, values: Sequence[str]) -> str:
+    places = {column.name: (at, column) for at, column in parent.written()}
+    if not all(name in places for name in key.referenced):
+        return ""
+    same = " AND ".join(
+        f"{parent.value(*places[name], of='j')} = {value}" for name, value in zip(key.referenced, values, strict=True)
+    )
+    return (
+        f" OR EXISTS (SELECT FROM {parent.parked.name} j JOIN {parent.plan} v ON v.at = j.ctid "
+        f"WHERE v.what IN ('{INSERT}', '{UPDATE}') AND {same})"
+    )
 
 
 def _is_given(column: ParkedColumn, value: str) -> str:

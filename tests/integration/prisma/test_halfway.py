@@ -75,6 +75,8 @@ def test_the_folder_goes_where_it_is_not_kept(live: Site) -> None:
     before = shape(live)
     live.add(HALF, COMMITS)
     deploy(live, code=20)
+    plan = live.run("rollback", "--migration", "failed", "--park-rows", "--dry-run", "--json").json["plan"]
+    assert any("--park-rows are not for what is undone there" in line for line in plan)
     outcome = rollback(live, migration="failed")
     assert (outcome["strategy"], shape(live), live.rows(HALF)) == ("reverse", before, 0)
     assert not (live.migrations / HALF).exists()

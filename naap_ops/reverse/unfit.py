@@ -1,0 +1,275 @@
+"""Rows that the state before a migration cannot hold: found when its reverse is made, counted and chosen for when it is run.
+
+The first and the last state are compared, by keys that stay the same over all statements in between: a column that was NOT NULL
+and is not any more, a type that was smaller, a constraint that is gone. What only a state in the middle would not hold is left
+to the checks of the reverse. Names are those of the last state, in which the live database is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Final
+
+from naap_ops.postgres.catalog.model import Catalog
+from naap_ops.reverse import fill
+from naap_ops.reverse.images.model import Image, Name
+from naap_ops.reverse.images.taking import changed_by, differ, value_after
+from naap_ops.reverse.model import Plan, Step
+from naap_ops.reverse.narrowing import unheld
+from naap_ops.reverse.render import Sql, quoted
+
+_ALL: Final = "true"
+
+
+@dataclass(frozen=True)
+class Unfit:
+    """Rows of ``relation`` for which ``condition`` holds: SQL of a row ``r``, in which names of the migration's own schema have
+    no schema. ``column``: the one whose value is at fault, '' where no other value would help. ``type``: its type now.
+
+    ``absent``: the column is not there now, and comes back; ``filled``: with a harmless value, so that nobody has to choose.
+    ``columns``, ``parent``, ``parent_columns``: of orphans, what refers to what.
+    """
+
+    relation: Name
+    column: str
+    type: str
+    condition: str
+    reason: str
+    absent: bool = False
+    filled: bool = False
+    columns: tuple[str, ...] = ()
+    parent: Name | None = None
+    parent_columns: tuple[str, ...] = ()
+
+    @property
+    def table(self) -> str:
+        """As people name it."""
+        return ".".join(self.relation)
+
+    @property
+    def where(self) -> str:
+        """Table, and column if there is one."""
+        return f"{self.table}.{self.column}" if self.column else self.table
+
+    def moved(self, own: str, schema: str) -> Unfit:
+        """The same of another tenant: what lies in schema ``own`` is meant in ``schema``."""
+        relation, parent = (
+            (schema, name[1]) if name is not None and name[0] == own else name for name in (self.relation, self.parent)
+        )
+        assert relation is not None
+        return replace(self, relation=relation, parent=parent)
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return asdict(self)
+
+    @classmethod
+    def of(cls, data: Mapping[str, Any]) -> Unfit:
+        """What :meth:`as_dict` gave."""
+        parent = (data["parent"][0], data["parent"][1]) if data["parent"] else None
+        lists = {name: tuple(data[name]) for name in ("columns", "parent_columns")}
+        return cls(**{**data, **lists, "relation": (data["relation"][0], data["relation"][1]), "parent": parent})
+
+
+def unfits(plan: Plan, steps: Sequence[Step], first: Catalog, last: Catalog, sql: Sql) -> tuple[Unfit, ...]:
+    """What there may be. ``first`` and ``last``: the states before and after the migration."""
+    if not plan.reversals or not steps:
+        return ()
+    found: list[Unfit] = []
+    for key in sorted(_touched(steps, last)):
+        was, now = first.rows["table"].get(key), last.rows["table"].get(key)
+        if was is not None and now is not None and _told(now, last):
+            table = _Table(steps, first, last, sql, was, now)
+            found += [*table.columns(), *table.checks(), *table.duplicates(), *table.orphans()]
+    return tuple(found)
+
+
+def _touched(steps: Iterable[Step], last: Catalog) -> set[int]:
+    """Keys of the tables to which something was done, or to an enum of theirs."""
+    found: set[int] = set()
+    enums = False
+    for step in steps:
+        for change in step.changes:
+            row = change.before or change.after
+            found |= {row.table_key} if change.kind.name in ("column", "constraint", "index") else set()
+            enums = enums or change.kind.name == "type"
+    if enums:
+        plain = {row.table_key for row in last.rows["column"].values() if row.type_kind == "e" or row.type.endswith("[]")}
+        found |= plain
+    return found
+
+
+def _told(table: Any, last: Catalog) -> bool:
+    """A table of its own, or a partitioned one as a whole: its rows are where they are looked for."""
+    parts = any(table.key in row.parent_keys for row in last.rows["table"].values())
+    return not table.parent_keys and (table.relkind == "p" or (table.relkind == "r" and not parts))
+
+
+@dataclass(frozen=True)
+class _Table:
+    steps: Sequence[Step]
+    first: Catalog
+    last: Catalog
+    sql: Sql
+    was: Any
+    now: Any
+
+    @property
+    def name(self) -> Name:
+        return self.now.schema, self.now.name
+
+    def _unfit(self, column: Any, condition: str, reason: str, **more: Any) -> Unfit:
+        return Unfit(self.name, column.name if column else "", column.type if column else "", condition, reason, **more)
+
+    def columns(self) -> Iterator[Unfit]:
+        """Nulls, values of a greater type, and columns that nobody has given a value."""
+        for was in sorted(self.first.children("column", "table_key", self.was.key), key=lambda row: int(row.number)):
+            now = self.last.rows["column"].get(was.key)
+            if was.generated or (now is not None and now.generated):
+                continue
+            if now is None:
+                yield from self._absent(was)
+                continue
+            if was.not_null and was.not_null_valid and not now.not_null:
+                yield self._unfit(now, f"r.{quoted(now.name)} IS NULL", "it is null, and was NOT NULL")
+            if (was.type_key, was.modifier) != (now.type_key, now.modifier) or was.type_kind == "e" or was.type.endswith("[]"):
+                condition = unheld(was, now, self.first, self.last)
+                if condition is not None:
+                    yield self._unfit(now, condition, f"it does not fit {was.type}, which it was")
+
+    def _absent(self, was: Any) -> Iterator[Unfit]:
+        if not was.not_null or was.default is not None or was.identity or not was.local:
+            return
+        step = Step(self.steps[0].statement, self.first, self.last)
+        filled = fill.placeholder(step, was) is not None
+        reason = "it comes back, must not be null, and nothing is known to put into it"
+        yield self._unfit(was, _ALL, reason, absent=True, filled=filled)
+
+    # --- constraints --------------------------------------------------------------------------------------------------
+
+    def _returning(self, types: str) -> Iterator[Any]:
+        """Constraints that are there again after the reverse, and are not now."""
+        there = list(self.last.children("constraint", "table_key", self.now.key))
+        for was in sorted(self.first.children("constraint", "table_key", self.was.key), key=lambda row: str(row.name)):
+            if was.type not in types or was.key in self.last.rows["constraint"] or not (was.validated and was.enforced):
+                continue
+            if not any((row.type, row.numbers, row.definition) == (was.type, was.numbers, was.definition) for row in there):
+                yield was
+
+    def _now(self, numbers: Iterable[int], table: int | None = None) -> list[Any] | None:
+        """The columns as they are now; None where one is gone."""
+        keys = [((table or self.now.key) << 16) | number for number in numbers]
+        found = [self.last.rows["column"].get(key) for key in keys]
+        return None if not found or any(row is None for row in found) else found
+
+    def _as_before(self, columns: Iterable[Any]) -> bool:
+        """An expression of before can be asked of them now."""
+        for now in columns:
+            was = self.first.rows["column"].get(now.key)
+            if was is None or (was.name, was.type_key) != (now.name, now.type_key):
+                return False
+        return True
+
+    def checks(self) -> Iterator[Unfit]:
+        for was in self._returning("c"):
+            columns = self._now(was.numbers)
+            if columns is None or not self._as_before(columns):
+                continue
+            expression = was.definition.removeprefix("CHECK ").removesuffix(" NO INHERIT")
+            condition = f"(SELECT {expression} FROM (SELECT r.*) q) IS FALSE"
+            yield self._unfit(columns[0] if len(columns) == 1 else None, condition, f"it fails {was.name}, which returns")
+
+    def duplicates(self) -> Iterator[Unfit]:
+        """All rows but the first of each value, in the order of the key."""
+        known = {frozenset(numbers) for _, numbers, _ in _uniques(self.last, self.now.key)}
+        for name, numbers, distinct in _uniques(self.first, self.was.key):
+            columns = self._now(numbers)
+            if frozenset(numbers) in known or columns is None:
+                continue
+            listed = ", ".join(f"d.{quoted(row.name)}" for row in columns)
+            where = " AND ".join(f"d.{quoted(row.name)} IS NOT NULL" for row in columns) if distinct else "true"
+            condition = (
+                f"(r.tableoid, r.ctid) IN (SELECT n.part, n.at FROM (SELECT d.tableoid AS part, d.ctid AS at, row_number() "
+                f"OVER (PARTITION BY {listed} ORDER BY {', '.join(self._order())}) AS nth "
+                f"FROM {self.sql.name(self.now)} d WHERE {where}) n WHERE n.nth > 1)"
+            )
+            names = ", ".join(row.name for row in columns)
+            yield self._unfit(None, condition, f"another row has the same {names}, which {name} makes unique again")
+
+    def _order(self) -> list[str]:
+        for _, numbers, _ in _uniques(self.last, self.now.key):
+            columns = self._now(numbers)
+            if columns is not None and all(row.not_null for row in columns):
+                return [f"d.{quoted(row.name)}" for row in columns]
+        return ["d.ctid"]
+
+    def orphans(self) -> Iterator[Unfit]:
+        for was in self._returning("f"):
+            parent = self.last.rows["table"].get(was.referenced_key)
+            columns = self._now(was.numbers)
+            referenced = self._referenced(was)
+            if parent is None or columns is None or referenced is None or " MATCH FULL" in was.definition:
+                continue
+            pairs = list(zip(columns, referenced, strict=True))
+            filled = " AND ".join(f"r.{quoted(one.name)} IS NOT NULL" for one, _ in pairs)
+            same = " AND ".join(f"o.{quoted(other.name)} = r.{quoted(one.name)}" for one, other in pairs)
+            condition = f"{filled} AND NOT EXISTS (SELECT FROM {self.sql.name(parent)} o WHERE {same})"
+            yield self._unfit(
+                columns[0] if len(columns) == 1 else None,
+                condition,
+                f"there is no such row in {parent.schema}.{parent.name}, to which {was.name} refers again",
+                columns=tuple(row.name for row in columns),
+                parent=(parent.schema, parent.name),
+                parent_columns=tuple(row.name for row in referenced),
+            )
+
+    def _referenced(self, was: Any) -> list[Any] | None:
+        """The columns that a foreign key of before refers to, as they are now."""
+        names = was.definition.partition(" REFERENCES ")[2].partition("(")[2].partition(")")[0]
+        wanted = [part.strip().strip('"').replace('""', '"') for part in names.split(",")]
+        rows = {row.name: row for row in self.first.children("column", "table_key", was.referenced_key)}
+        if not set(wanted) <= rows.keys() or len(wanted) != len(was.numbers):
+            return None
+        return self._now([rows[name].number for name in wanted], was.referenced_key)
+
+
+def _uniques(catalog: Catalog, table: int) -> Iterator[tuple[str, list[int], bool]]:
+    """Names, numbers of columns, and whether nulls are distinct, of what is unique; the primary key first."""
+    indexes = {row.key: row for row in catalog.children("index", "table_key", table)}
+    rows = sorted(catalog.children("constraint", "table_key", table), key=lambda row: (row.type != "p", str(row.name)))
+    for row in rows:
+        if row.type in ("p", "u"):
+            index = indexes.get(row.index_key)
+            yield row.name, row.numbers, index is None or "NULLS NOT DISTINCT" not in index.definition
+    for row in sorted(indexes.values(), key=lambda row: str(row.name)):
+        plain = row.predicate is None and 0 not in row.numbers and " INCLUDE (" not in row.definition
+        if row.unique and row.valid and not row.constraint and plain:
+            yield row.name, row.numbers, "NULLS NOT DISTINCT" not in row.definition
+
+
+# --- images -------------------------------------------------------------------------------------------------------------
+
+
+def besides(unfit: Unfit, images: Iterable[Image], *, force: bool) -> Unfit:
+    """Without the rows that get an older value out of an image anyway. ``force``: also where a newer one is in its place."""
+    for image in images:
+        keep = image.keep
+        if keep.after != unfit.relation or not keep.key or not unfit.column:
+            continue
+        same = " AND ".join(f"{value_after(column, of='r')} = i.k{at}" for at, column in enumerate(keep.key, 1))
+        held = _held(unfit, image, force=force)
+        if held is not None:
+            condition = f"({unfit.condition}) AND NOT EXISTS (SELECT FROM {image.name} i WHERE {same} AND {held})"
+            return replace(unfit, condition=condition)
+    return unfit
+
+
+def _held(unfit: Unfit, image: Image, *, force: bool) -> str | None:
+    for at, column in enumerate(image.keep.columns, 1):
+        if unfit.absent and column.after is None and column.name == unfit.column:
+            return "i.was"
+        if not unfit.absent and column.after == unfit.column:
+            newer = differ(value_after(column, of="r"), f"i.q{at}")
+            return f"i.was AND i.stays AND {changed_by(at, column, 'i', 'i')}{'' if force else f' AND NOT ({newer})'}"
+    return None

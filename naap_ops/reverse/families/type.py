@@ -7,10 +7,11 @@ triggers, routines that take the type) steps aside meanwhile.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from naap_ops.postgres.catalog.difference import Change
+from naap_ops.postgres.catalog.model import Catalog
 from naap_ops.reverse import aside
 from naap_ops.reverse.belongings import belongings
 from naap_ops.reverse.model import Check, Family, Irreversible, Loss, Piece, Step
@@ -87,16 +88,26 @@ def _rebuild(step: Step, sql: Sql, was: Any, now: Any) -> Iterator[Piece]:
     dangers = frozenset({"rewrites_table", "may_fail_on_data"})
     for at, column in enumerate(columns):
         table = sql.table(column)
-        array = column.type.endswith("[]")
         if column.default is not None and not column.generated:
             yield Piece(Rank.COLUMN_TYPE, 3 * at, sql("column/drop_default", column=column), relation=table)
-        text = sql("type/move_column", column=column, type=now, array=array)
+        text = moved(sql, column, now)
         yield Piece(Rank.COLUMN_TYPE, 3 * at + 1, text, relation=table, dangers=dangers)
         if column.default is not None and not column.generated:
             yield Piece(Rank.COLUMN_TYPE, 3 * at + 2, sql("column/set_default", column=column), relation=table)
     yield Piece(Rank.COLUMN_TYPE, 10_000, sql("type/drop", type=now._replace(name=aside_name(now))), lock="")
     # made anew, it has no privileges, owner or comment yet
     yield from belongings(step, f"TYPE {sql.name(now)}", "type", now, None)
+
+
+def moved(sql: Sql, column: Any, now: Any, using: str = "") -> str:
+    """What gives a column the enum that was made anew. ``using``: how, where that is not by way of its text."""
+    return sql("type/move_column", column=column, type=now, array=column.type.endswith("[]"), using=using)
+
+
+def rows_with(sql: Sql, column: Any, labels: Iterable[str]) -> str:
+    """A query for rows with one of these labels."""
+    listed = ", ".join(map(literal, labels))
+    return sql("type/rows_with", column=column, labels=listed, array=column.type.endswith("[]"))
 
 
 def aside_name(row: Any) -> str:
@@ -119,10 +130,15 @@ def using_columns(step: Step, row: Any) -> list[Any]:
 
 
 def spellings(step: Step, row: Any) -> set[str]:
+    """How the server writes the type's name in the state in which the reverse runs."""
+    return spelled(step.after, row)
+
+
+def spelled(catalog: Catalog, row: Any) -> set[str]:
     """How the server writes the type's name."""
     plain = {row.name, quoted(row.name)}
     outside = {f"{schema}.{name}" for schema in (row.schema, quoted(row.schema)) for name in plain}
-    return outside | plain if row.schema == step.after.schema else outside
+    return outside | plain if row.schema == catalog.schema else outside
 
 
 def _attributes(step: Step, sql: Sql, was: Any, now: Any) -> Iterator[Piece]:
@@ -172,13 +188,43 @@ def checks(step: Step, sql: Sql) -> Iterator[Check]:
         new = [label for label in change.after.labels if label not in change.before.labels]
         if not new or set(change.after.label_keys) == set(change.before.label_keys):
             continue
-        labels = ", ".join(literal(label) for label in new)
         for column in using_columns(step, change.after):
-            query = sql("type/rows_with", column=column, labels=labels, array=column.type.endswith("[]"))
-            yield Check(
-                query,
-                f"rows of {sql.table(column)} hold {labels} in {column.name}, which the enum did not have: change them first",
-            )
+            yield Check(rows_with(sql, column, new), _reason(sql, column, new))
+    for change in step.of("column"):
+        if (
+            change.before is not None
+            and change.after is not None
+            and (query := other_enum(sql, step, change.before, change.after))
+        ):
+            yield Check(query, _reason(sql, change.after, _lacking(step, change.before, change.after)))
+
+
+def other_enum(sql: Sql, step: Step, was: Any, now: Any) -> str:
+    """A query for rows with a label that another enum, which the column had before, does not have; '' where there is none."""
+    lacking = _lacking(step, was, now)
+    return rows_with(sql, now, lacking) if lacking and now.local else ""
+
+
+def _lacking(step: Step, was: Any, now: Any) -> list[str]:
+    if was.type_key == now.type_key or was.type.endswith("[]") != now.type.endswith("[]"):
+        return []
+    old, new = labels(step.before, was), labels(step.after, now)
+    return [label for label in new if label not in old] if old else []
+
+
+def labels(catalog: Catalog, column: Any) -> tuple[str, ...]:
+    """Those of the column's enum, or of the enum of its elements; none of any other type."""
+    for row in catalog.rows["type"].values():
+        if row.labels and (row.key == column.type_key or column.type.removesuffix("[]") in spelled(catalog, row)):
+            return tuple(row.labels)
+    return ()
+
+
+def _reason(sql: Sql, column: Any, new: Iterable[str]) -> str:
+    return (
+        f"rows of {sql.table(column)} hold {', '.join(map(literal, new))} in {column.name}, which the enum did not have: "
+        "change them first"
+    )
 
 
 def losses(step: Step, sql: Sql) -> Iterator[Loss]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, Final
 
 from naap_ops.postgres.catalog.model import Catalog
@@ -20,6 +21,7 @@ from naap_ops.reverse.images import referring, staging, statements
 from naap_ops.reverse.images.beginning import Begin, beginnings
 from naap_ops.reverse.images.keeps import Touch, key_of, touches
 from naap_ops.reverse.images.model import Image, Name
+from naap_ops.reverse.images.retyped import retyped
 from naap_ops.reverse.images.staged import Staged
 from naap_ops.reverse.images.statements import Place
 from naap_ops.reverse.model import Check, Loss, Piece, Plan, Reversal, Step
@@ -76,6 +78,8 @@ class _Work:
     rows: dict[int, list[Place]] = field(default_factory=dict)
     placeholders: dict[tuple[int, int], str] = field(default_factory=dict)
     checks: dict[int, dict[str, str]] = field(default_factory=dict)
+    instead: dict[int, dict[str, str]] = field(default_factory=dict)
+    answered: dict[int, set[str]] = field(default_factory=dict)
     staged: dict[str, Staged] = field(default_factory=dict)
     named: dict[tuple[int, str, int], Any] = field(default_factory=dict)
     """By statement, table and number the columns that only get their names, and by which name they are there."""
@@ -106,6 +110,7 @@ class _Work:
             if any(touch.statement < index and (touch.columns is None or column in touch.columns) for touch in touched)
         )
         self._merge(image, key, begins, again, columns)
+        self._giving_way(image, key, begins, columns)
 
     def _place(self, image: Image, key: int, catalog: Catalog, columns: dict[str, Any]) -> Place:
         return Place(image, catalog.rows["table"][key], catalog, columns, self.sql)
@@ -162,6 +167,24 @@ class _Work:
         else:
             self.opening.append((f"LOCK TABLE {relation} IN SHARE ROW EXCLUSIVE MODE", relation, _TABLE))
         self.rows.setdefault(begin, []).append(place)
+
+    def _giving_way(self, image: Image, key: int, begins: Begin, columns: dict[str, Any]) -> None:
+        """Values of types that their columns had not before, where they are put back later."""
+        if not image.keep.compared:
+            return
+        until = min(self.steps) if self.late else begins.statement
+        between = [step.before for index, step in self.steps.items() if index >= until]
+        everywhere = (self.first, self.last, *between)
+        referred = any(row.referenced_key == key for each in everywhere for row in each.rows["constraint"].values())
+        for index, step in self.steps.items():
+            if index >= until and key in step.after.rows["table"] and key in step.before.rows["table"]:
+                place = self._place(image, key, step.after, columns)
+                states = [each.before for at, each in self.steps.items() if until <= at <= index]
+                for each in retyped(place, step, states, referred=referred):
+                    self.instead.setdefault(index, {})[each.text] = each.instead
+                    self.answered.setdefault(index, set()).add(each.answered)
+                    found = self.extra.setdefault(index, [])
+                    found.append(Piece(_FIRST, len(found), each.check, lock="", relation=self.sql.name(place.table)))
 
     # --- pieces -------------------------------------------------------------------------------------------------------
 
@@ -263,7 +286,7 @@ class _Work:
         index, step = reversal.statement.index, self.steps[reversal.statement.index]
         pieces = [
             self._only_nulls(index, one)
-            for piece in reversal.pieces
+            for piece in map(partial(self._instead, index), reversal.pieces)
             for each in self._by_name(index, piece)
             for one in self._quietly(step, each)
         ]
@@ -272,8 +295,15 @@ class _Work:
             reversal,
             pieces=tuple(sorted([*pieces, *self.extra.get(index, ())])),
             losses=tuple(self._loss(step, loss) for loss in reversal.losses),
-            checks=tuple(self._check(check, changed.get(check.query)) for check in reversal.checks),
+            checks=tuple(
+                self._check(check, changed.get(check.query))
+                for check in reversal.checks
+                if check.query not in self.answered.get(index, ())
+            ),
         )
+
+    def _instead(self, index: int, piece: Piece) -> Piece:
+        return replace(piece, sql=self.instead.get(index, {}).get(piece.sql, piece.sql))
 
     def _quietly(self, step: Step, piece: Piece) -> Iterator[Piece]:
         """Rows that an INSERT put there go without its triggers: what they did comes back from an image, or is said to stay."""

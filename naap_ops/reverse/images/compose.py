@@ -16,11 +16,12 @@ from typing import Any, Final
 
 from naap_ops.postgres.catalog.model import Catalog
 from naap_ops.reverse import fill
-from naap_ops.reverse.families import trigger
+from naap_ops.reverse.families import constraint, trigger
 from naap_ops.reverse.images import referring, staging, statements
 from naap_ops.reverse.images.beginning import Begin, beginnings
 from naap_ops.reverse.images.keeps import Touch, key_of, touches
 from naap_ops.reverse.images.model import Image, Name
+from naap_ops.reverse.images.orphans import Again, concerns, put_right
 from naap_ops.reverse.images.retyped import retyped
 from naap_ops.reverse.images.staged import Staged
 from naap_ops.reverse.images.statements import Place
@@ -33,6 +34,7 @@ _FIRST: Final = 0
 _LAST: Final = 10_000
 _BEFORE_PLACEHOLDERS: Final = -100_000
 _AFTER_PLACEHOLDERS: Final = 100_000
+_BEFORE_KEYS: Final = Rank.CREATE_FOREIGN_KEY - 5
 _ROW: Final = "ROW EXCLUSIVE"
 _TABLE: Final = "SHARE ROW EXCLUSIVE"
 
@@ -58,6 +60,7 @@ def composed(
     lost = touches(plan, steps, first)
     keys = {key: image for image in images if (key := key_of(first, image.keep.relation)) in lost and work.fits(key, image)}
     begins = beginnings({key: lost[key] for key in keys}, work.steps, first, late=late)
+    work.begins = begins
     for key, image in keys.items():
         work.one(image, first.rows["table"][key], lost[key], begins[key])
     return work.result() if work.covered else None
@@ -84,6 +87,7 @@ class _Work:
     named: dict[tuple[int, str, int], Any] = field(default_factory=dict)
     """By statement, table and number the columns that only get their names, and by which name they are there."""
     placing_rows: bool = False
+    begins: Mapping[int, Begin] = field(default_factory=dict)
 
     # --- one table ----------------------------------------------------------------------------------------------------
 
@@ -186,6 +190,48 @@ class _Work:
                     found = self.extra.setdefault(index, [])
                     found.append(Piece(_FIRST, len(found), each.check, lock="", relation=self.sql.name(place.table)))
 
+    def _orphans(self, index: int, step: Step) -> None:
+        """Right before foreign keys come back: what came out of images, and refers to rows that somebody has taken since."""
+        coming = {row.key: row for row in step.before.rows["constraint"].values() if row.type == "f"}
+        coming = {key: row for key, row in coming.items() if key not in step.after.rows["constraint"]}
+        again = {key: found for key in self.covered if coming and (found := self._again(index, step, key)) is not None}
+        links = list(references(step.before, step.before))
+        pieces = list(put_right(self.sql, again, links, coming))
+        if not pieces:
+            return
+        tables = [step.before.rows["table"][key] for key in again]
+        switches = [self._triggers(step, step.before, table) for table in tables]
+        texts = [
+            *((off, self.sql.name(table), _TABLE) for table, (each, _) in zip(tables, switches, strict=True) for off in each),
+            *((text, self.sql.name(step.before.rows["table"][key]), _ROW) for key, text in pieces),
+            *((on, self.sql.name(table), _TABLE) for table, (_, each) in zip(tables, switches, strict=True) for on in each),
+        ]
+        if any(row.deferrable for row in step.before.rows["constraint"].values()):
+            texts.append(("SET CONSTRAINTS ALL IMMEDIATE", "", ""))
+        extra = self.extra.setdefault(index, [])
+        extra += [Piece(_BEFORE_KEYS, at, text, lock=lock, relation=on) for at, (text, on, lock) in enumerate(texts)]
+        for each in links:
+            if each.key in coming and concerns(again, each):
+                checks = constraint.orphans(step, self.sql, coming[each.key])
+                self.answered.setdefault(index, set()).update(check.query for check in checks)
+
+    def _again(self, index: int, step: Step, key: int) -> Again | None:
+        """What of the table has come out of its image before the keys of this step come back."""
+        table, image = step.before.rows["table"].get(key), self.covered[key]
+        if table is None:
+            return None
+        columns = {row.name: row for row in self.first.children("column", "table_key", key)}
+        place = self._place(image, key, step.before, columns)
+        own = place.key if place.joinable else ()
+        made = next((at for at, each in self.steps.items() if key in each.dropped), None)
+        if made is not None:
+            begins = self.begins[key]
+            there = made if not begins.put_off else begins.statement
+            return Again(image, own, None) if there >= index and not (begins.put_off and self.late) else None
+        kept = frozenset(columns[column.name].key for column in image.keep.columns)
+        gone = frozenset().union(*(each.dropped_columns for at, each in self.steps.items() if at >= index)) & kept
+        return Again(image, own, gone) if gone and own else None
+
     # --- pieces -------------------------------------------------------------------------------------------------------
 
     def _add(self, index: int, step: Step, place: Place, texts: Iterable[str]) -> None:
@@ -275,6 +321,8 @@ class _Work:
 
     def result(self) -> Plan:
         self._rows()
+        for index, step in self.steps.items():
+            self._orphans(index, step)
         reversals = [self._reversal(reversal) for reversal in self.plan.reversals]
         known = [f"ANALYZE {image.name}" for image in self.covered.values()]
         opening = [(text, "", "") for text in (*statements.OPENING, *known)] + self.opening

@@ -11,17 +11,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Final
+from typing import Any
 
 from naap_ops.postgres.catalog.model import Catalog
 from naap_ops.reverse import casts
 from naap_ops.reverse.families import type as types
 from naap_ops.reverse.images.model import KeptColumn
 from naap_ops.reverse.images.statements import Place, noted
+from naap_ops.reverse.images.stopping import stop
 from naap_ops.reverse.model import Step
 from naap_ops.reverse.render import Sql, literal, quoted
-
-_KEYS: Final = 5
 
 
 @dataclass(frozen=True)
@@ -113,7 +112,7 @@ def _given_way(place: Place, back: str, kept: KeptColumn, now: Any, change: _Cha
         f"AND NOT EXISTS (SELECT FROM {noted(place.image)} w WHERE {place.joined('t', 'w')} AND ({back}))"
     )
     instead = change.wrapped(f"{using}ELSE {change.using} END")
-    return Retyped(change.text, instead, stop(place, where, reason), change.answered)
+    return Retyped(change.text, instead, stop(place.sql.name(place.table), place.key, where, reason), change.answered)
 
 
 def unknown(value: str, labels: Iterable[str], *, array: bool) -> str:
@@ -122,19 +121,3 @@ def unknown(value: str, labels: Iterable[str], *, array: bool) -> str:
     if array:
         return f"NOT (array_replace({value}::text[], NULL, {listed[0]}) <@ ARRAY[{', '.join(listed)}]::text[])"
     return f"{value}::text NOT IN ({', '.join(listed)})"
-
-
-def stop(place: Place, where: str, reason: str) -> str:
-    """SQL that stops with the number of rows ``t`` of which ``where`` holds, and with some of their keys."""
-    keys = ", ".join(
-        f"t.{quoted(place.catalog.rows['column'][place.first[kept.name].key].name)}" for kept in place.image.keep.key
-    )
-    body = (
-        "DECLARE n bigint; named text; BEGIN "
-        f"SELECT count(*), string_agg(key, '; ') FILTER (WHERE nth <= {_KEYS}) INTO n, named FROM "
-        f"(SELECT concat_ws(', ', {keys}) AS key, row_number() OVER (ORDER BY {keys}) AS nth "
-        f"FROM {place.sql.name(place.table)} t WHERE {where}) found; IF n > 0 THEN RAISE EXCEPTION USING MESSAGE = "
-        f"{literal(reason)} || ' (' || n || CASE n WHEN 1 THEN ' row' ELSE ' rows' END || ', of key ' || named "
-        f"|| CASE WHEN n > {_KEYS} THEN ', ...' ELSE '' END || ')'; END IF; END"
-    )
-    return f"DO {literal(body)}"

@@ -146,6 +146,11 @@ class Place:
         )
 
     @property
+    def key(self) -> tuple[str, ...]:
+        """The names of its columns, in this state."""
+        return tuple(self.catalog.rows["column"][self.first[kept.name].key].name for kept in self.image.keep.key)
+
+    @property
     def compared(self) -> bool:
         """It is known, row by row by its key, what may be put back."""
         return bool(self.image.keep.key) and self.image.keep.compared

@@ -279,3 +279,186 @@ def test_on_every_major(database: ConnInfo, tmp_path: Path) -> None:
         deploy(site, *words)
         rollback(site, "--strategy", "reverse")
         assert contents(site) == was
+
+
+UNIQUE = """UPDATE "Shop" SET "rank" = "id"; ALTER TABLE "Shop" ALTER COLUMN "rank" SET NOT NULL;
+CREATE UNIQUE INDEX "Shop_rank" ON "Shop" ("rank") WHERE "rank" <> 0;
+"""
+TURNED = """CREATE TABLE "Turn" AS
+  SELECT "id", coalesce(lead("rank") OVER w, first_value("rank") OVER w) AS "rank" FROM "Shop" WINDOW w AS (ORDER BY "id");
+UPDATE "Shop" SET "rank" = 0;
+UPDATE "Shop" s SET "rank" = t."rank" FROM "Turn" t WHERE t."id" = s."id";
+DROP TABLE "Turn";
+"""
+
+
+def test_what_will_not_come_back_is_said_before_the_deploy(shop: Site) -> None:
+    """The proof of the deploy tries the way back with images as well: this one meets values that are still taken."""
+    shop.add("20260402000000_turns", UNIQUE)
+    deploy(shop)
+    shop.add(LOSSY, TURNED)
+    [foreseen] = deploy(shop, "--dry-run")["migrations"]
+    assert {each["source"] for each in foreseen["losses"] if each["object"] == "public.Shop.rank"} == {"cannot"}
+    done = deploy(shop)
+    assert done["captured"] == []
+    assert any("is not one transaction" in note for note in done["notes"])
+
+
+def test_what_has_expired_goes_with_the_next_deploy(shop: Site) -> None:
+    shop.settings('[capture]\nexpires = "0s"\n')
+    shop.add(LOSSY, DESTROYS)
+    deploy(shop)
+    assert images(shop) == 2
+    shop.add("20260601000000_again", 'DELETE FROM "Item";\n')
+    deploy(shop)
+    assert shop.ask("select jsonb_agg(migration) from naap_ops.images") == ["20260601000000_again"]
+    assert images(shop) == 1
+
+
+def test_another_attempt_of_the_same_migration_has_no_images(shop: Site) -> None:
+    """What was captured is of one application; applied again by somebody else, its rows are others."""
+    shop.add(LOSSY, DESTROYS)
+    deploy(shop)
+    shop.sql(f"update _prisma_migrations set id = 'another' where migration_name = '{LOSSY}'")
+    shop.sql("delete from naap_ops.images where false")
+    before = shop.run("rollback", "--migration", "latest", "--dry-run", "--json").json
+    reverse = next(way for way in before["ways"] if way["strategy"] == "reverse")
+    assert not any("captured" in line for line in reverse["comes_back"])
+
+
+# --- from the backup ------------------------------------------------------------------------------------------------
+
+
+def test_rows_come_back_out_of_the_backup_where_nothing_was_captured(shop: Site) -> None:
+    was = contents(shop)
+    shop.add(LOSSY, DESTROYS)
+    deploy(shop, "--no-capture")
+    shop.sql('update "Shop" set rank = 42 where id = 1', 'insert into "Shop" (rank) values (7)')
+    before = shop.run("rollback", "--migration", "latest", "--dry-run", "--json").json
+    reverse = next(way for way in before["ways"] if way["strategy"] == "reverse")
+    assert all("from the backup" in line for line in reverse["comes_back"])
+    assert images(shop) == 0
+    outcome = rollback(shop, "--strategy", "reverse")
+    now = contents(shop)
+    assert now[1] == was[1]
+    assert now[0] == [was[0][0] | {"rank": 42}, *was[0][1:], {"id": 4, "name": "", "rank": 7}]
+    assert [each["key"] for each in outcome["conflicts"]] == ["1"]
+    assert images(shop) == 0
+    assert [each["name"] for each in outcome["steps"]] == ["rows of public", f"{LOSSY} in public", "settle"]
+
+
+def test_two_migrations_out_of_one_backup(shop: Site) -> None:
+    """The first is run on the shadow before the images of the second are taken."""
+    was = contents(shop)
+    shop.add(LOSSY, DESTROYS)
+    deploy(shop, "--no-capture")
+    shop.add("20260601000000_more", 'ALTER TABLE "Shop" DROP COLUMN "rank"; DROP TABLE "Item";\n')
+    shop.run("deploy", "--yes", "--no-backup", "--no-capture", "--json")
+    rollback(shop, "--cascade", "--strategy", "reverse", migration=LOSSY)
+    assert contents(shop) == was
+
+
+def test_only_the_files_of_the_tables_in_question_are_read(shop: Site) -> None:
+    shop.sql("create table aside as select generate_series(1, 3) i")
+    was = contents(shop)
+    shop.add(LOSSY, DESTROYS)
+    deploy(shop, "--no-capture")
+    [backup, *_] = shop.listed()
+    [fact] = [table for table in backup.sound.tables if table.name == "aside"]
+    (shop.path(backup) / str(fact.file)).unlink()
+    rollback(shop, "--strategy", "reverse")
+    assert contents(shop) == was
+
+
+def test_a_backup_that_is_a_plain_script_gives_no_rows_and_that_is_said(shop: Site) -> None:
+    shop.settings('[backup]\nformat = "plain"\n')
+    shop.add(LOSSY, DESTROYS)
+    deploy(shop, "--no-capture")
+    before = shop.run("rollback", "--migration", "latest", "--dry-run", "--strategy", "reverse", "--json").json
+    assert before["ways"][0]["comes_back"] == []
+    assert "plain script" in before["ways"][0]["halfway"][0]
+
+
+# --- tenants, rights --------------------------------------------------------------------------------------------------
+
+
+def test_every_tenant_has_its_rows_back(shop: Site) -> None:
+    shop.settings('tenant_schemas = "tenant_*"\n')
+    for tenant in ("tenant_a", "tenant_b"):
+        shop.sql(f"create schema {tenant}")
+    deploy(shop, "--all-tenants")
+    for tenant, rank in (("tenant_a", 5), ("tenant_b", 6)):
+        shop.sql(f"insert into {tenant}.\"Shop\" (name, rank) values ('x', {rank})")
+    shop.add(LOSSY, DESTROYS)
+    done = deploy(shop, "--all-tenants")
+    assert {"tenant_a.Item", "tenant_a.Shop", "tenant_b.Item", "tenant_b.Shop"} <= {each["table"] for each in done["captured"]}
+    outcome = rollback(shop, "--all-tenants", migration=LOSSY)
+    assert {"tenant_a.Shop": 1, "tenant_b.Shop": 1}.items() <= outcome["restored"].items()
+    for tenant, rank in (("tenant_a", 5), ("tenant_b", 6)):
+        assert shop.ask(f'select jsonb_build_array(name, rank) from {tenant}."Shop"') == ["x", rank]
+    assert images(shop) == 0
+
+
+def test_a_role_that_may_make_no_schema_deploys_without(shop: Site) -> None:
+    assert shop.info is not None
+    role = f"test_owner_{str(shop.info.dbname)[-6:]}"
+    shop.sql(f"create role {role} login createdb", f"grant all on schema public to {role}")
+    shop.sql(
+        *(
+            f'alter table "{table}" owner to {role}'
+            for table in ("User", "Profile", "Wallet", "Shop", "Item", "_prisma_migrations")
+        )
+    )
+    owner = Site(shop.folder, dataclasses.replace(shop.info, user=role))
+    try:
+        shop.add(LOSSY, DESTROYS)
+        done = deploy(owner)
+        assert done["captured"] == []
+        assert any("no rows are captured: permission denied" in note for note in done["notes"])
+    finally:
+        shop.sql(f"reassign owned by {role} to current_user", f"drop owned by {role}", f"drop role {role}")
+
+
+# --- every server -----------------------------------------------------------------------------------------------------
+
+
+def test_on_every_major(database: ConnInfo, tmp_path: Path) -> None:
+    site = Site(tmp_path, database)
+    site.migrations.mkdir(parents=True)
+    (site.migrations / "migration_lock.toml").write_text('provider = "postgresql"\n', encoding="utf-8")
+    (site.project / "schema.prisma").write_text(SCHEMA, encoding="utf-8")
+    site.add(SHOP, TABLES)
+    deploy(site)
+    site.sql(*ROWS)
+    was = contents(site)
+    for words in ((), ("--no-capture",)):
+        site.add(LOSSY, DESTROYS)
+        deploy(site, *words)
+        rollback(site, "--strategy", "reverse")
+        assert contents(site) == was
+
+
+UNIQUE = """UPDATE "Shop" SET "rank" = "id"; ALTER TABLE "Shop" ALTER COLUMN "rank" SET NOT NULL;
+CREATE UNIQUE INDEX "Shop_rank" ON "Shop" ("rank") WHERE "rank" <> 0;
+"""
+TURNED = """CREATE TABLE "Turn" AS
+  SELECT "id", coalesce(lead("rank") OVER w, first_value("rank") OVER w) AS "rank" FROM "Shop" WINDOW w AS (ORDER BY "id");
+UPDATE "Shop" SET "rank" = 0;
+UPDATE "Shop" s SET "rank" = t."rank" FROM "Turn" t WHERE t."id" = s."id";
+DROP TABLE "Turn";
+"""
+
+
+def test_what_will_not_come_back_is_said_before_the_deploy(shop: Site) -> None:
+    """The proof of the deploy tries the way back with images as well: this one meets values that are still taken."""
+    shop.add("20260402000000_turns", UNIQUE)
+    deploy(shop)
+    shop.add(LOSSY, TURNED)
+    [foreseen] = deploy(shop, "--dry-run")["migrations"]
+    assert [(each["object"], each["source"]) for each in foreseen["losses"]] == [
+        ("public.Shop.rank", "cannot"), ("public.Shop.rank", "cannot"),
+    ]  # fmt: skip
+    done = deploy(shop)
+    assert done["captured"] == []
+    assert [each["losses"] for each in done["migrations"]] == [foreseen["losses"]]
+    assert any(LOSSY in note and "do not come back" in note for note in done["notes"]), done["notes"]

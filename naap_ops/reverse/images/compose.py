@@ -25,6 +25,7 @@ from naap_ops.reverse.images.orphans import Again, concerns, put_right
 from naap_ops.reverse.images.retyped import retyped
 from naap_ops.reverse.images.staged import Staged
 from naap_ops.reverse.images.statements import Place
+from naap_ops.reverse.images.uniqueness import Keys
 from naap_ops.reverse.model import Check, Loss, Piece, Plan, Reversal, Step
 from naap_ops.reverse.ranks import Rank
 from naap_ops.reverse.references import references
@@ -283,7 +284,8 @@ class _Work:
             links = list(references(self.first, catalog))
             for place in found:
                 if place.compared and place.joinable and (text := place.updated()):
-                    self._add(index, step, place, [*referring.values_fit(place, links), text])
+                    free = Keys(place, self.first, links).free(rows=False)
+                    self._add(index, step, place, [*referring.values_fit(place, links), *([free] if free else []), text])
             for group in reversed(groups):
                 self._marked(index, group, referring.nobody_refers([each for each in group if each.image.keep.whole], links))
                 for place in group:
@@ -297,6 +299,11 @@ class _Work:
     def _inserted(self, index: int, step: Step, group: Sequence[Place]) -> None:
         wanted = [place for place in group if place.image.keep.whole and (place.joinable or not place.compared)]
         links = list(references(self.first, group[0].catalog))
+        for place in group:
+            if place.compared and place.joinable:
+                keys = Keys(place, self.first, links)
+                self._marked(index, [place], keys.free(rows=place.image.keep.whole))
+                self._add(index, step, place, list(keys.aside(rows=place.image.keep.whole)))
         self._marked(index, group, referring.parents_there(wanted, links))
         self._all_inserted(index, step, wanted)
         for place in wanted:

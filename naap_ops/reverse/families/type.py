@@ -8,15 +8,18 @@ triggers, routines that take the type) steps aside meanwhile.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import Any, Final
 
 from naap_ops.postgres.catalog.difference import Change
 from naap_ops.postgres.catalog.model import Catalog
 from naap_ops.reverse import aside
 from naap_ops.reverse.belongings import belongings
+from naap_ops.reverse.casts import base
 from naap_ops.reverse.model import Check, Family, Irreversible, Loss, Piece, Step
 from naap_ops.reverse.ranks import Rank
 from naap_ops.reverse.render import Sql, literal, quoted
+
+_TEXTS: Final = ("text", "character varying", "citext", "character")
 
 
 def reverse(step: Step, sql: Sql) -> Iterator[Piece]:
@@ -191,18 +194,33 @@ def checks(step: Step, sql: Sql) -> Iterator[Check]:
         for column in using_columns(step, change.after):
             yield Check(rows_with(sql, column, new), _reason(sql, column, new))
     for change in step.of("column"):
-        if (
-            change.before is not None
-            and change.after is not None
-            and (query := other_enum(sql, step, change.before, change.after))
-        ):
-            yield Check(query, _reason(sql, change.after, _lacking(step, change.before, change.after)))
+        was, now = change.before, change.after
+        if was is not None and now is not None and (query := other_enum(sql, step, was, now)):
+            yield Check(query, _reason(sql, now, _lacking(step, was, now)))
 
 
 def other_enum(sql: Sql, step: Step, was: Any, now: Any) -> str:
-    """A query for rows with a label that another enum, which the column had before, does not have; '' where there is none."""
-    lacking = _lacking(step, was, now)
-    return rows_with(sql, now, lacking) if lacking and now.local else ""
+    """A query for rows with what the enum that the column had before does not have; '' where it had none, or has that still."""
+    lacking, had = _lacking(step, was, now), labels(step.before, was)
+    if not now.local or was.type_key == now.type_key or not had:
+        return ""
+    if lacking:
+        return rows_with(sql, now, lacking)
+    if labels(step.after, now) or not _of_texts(was, now):
+        return ""
+    return f"SELECT 1 FROM {sql.table(now)} WHERE {unknown(quoted(now.name), had, array=now.type.endswith('[]'))}"
+
+
+def unknown(value: str, labels: Iterable[str], *, array: bool) -> str:
+    """SQL: an enum with these labels has no such value; null for null."""
+    listed = [literal(label) for label in labels]
+    if array:
+        return f"NOT (array_replace({value}::text[], NULL, {listed[0]}) <@ ARRAY[{', '.join(listed)}]::text[])"
+    return f"{value}::text NOT IN ({', '.join(listed)})"
+
+
+def _of_texts(was: Any, now: Any) -> bool:
+    return now.type.endswith("[]") == was.type.endswith("[]") and base(now).removesuffix("[]") in _TEXTS
 
 
 def _lacking(step: Step, was: Any, now: Any) -> list[str]:
@@ -221,10 +239,8 @@ def labels(catalog: Catalog, column: Any) -> tuple[str, ...]:
 
 
 def _reason(sql: Sql, column: Any, new: Iterable[str]) -> str:
-    return (
-        f"rows of {sql.table(column)} hold {', '.join(map(literal, new))} in {column.name}, which the enum did not have: "
-        "change them first"
-    )
+    what = ", ".join(map(literal, new)) or "texts"
+    return f"rows of {sql.table(column)} hold {what} in {column.name}, which the enum did not have: change them first"
 
 
 def losses(step: Step, sql: Sql) -> Iterator[Loss]:

@@ -91,7 +91,7 @@ def _altered(sql: Sql, step: Step, change: Any) -> _Change | None:
     """The column was of another enum before."""
     was, now = change.before, change.after
     labels = types.labels(step.before, was)
-    if not labels or was.type_key == now.type_key or was.generated:
+    if not labels or was.type_key == now.type_key or was.generated or was.type.endswith("[]") != now.type.endswith("[]"):
         return None
     using = casts.using(step, was, now)
 
@@ -105,19 +105,11 @@ def _altered(sql: Sql, step: Step, change: Any) -> _Change | None:
 def _given_way(place: Place, back: str, kept: KeptColumn, now: Any, change: _Change, *, nullable: bool) -> Retyped:
     array = change.type.endswith("[]")
     placeholder = "NULL" if nullable else "'{}'" if array else literal(change.labels[0])
-    using = f"CASE WHEN {unknown(quoted(change.name), change.labels, array=array)} THEN {placeholder}::{change.type} "
-    reason = f"rows of {place.sql.name(place.table)} hold what the enum did not have in {kept.name}: change them first"
+    using = f"CASE WHEN {types.unknown(quoted(change.name), change.labels, array=array)} THEN {placeholder}::{change.type} "
+    reason = f"rows of {place.sql.name(place.table)} hold values in {kept.name} which the enum did not have: change them first"
     where = (
-        f"{unknown(f't.{quoted(now.name)}', change.labels, array=array)} "
+        f"{types.unknown(f't.{quoted(now.name)}', change.labels, array=array)} "
         f"AND NOT EXISTS (SELECT FROM {noted(place.image)} w WHERE {place.joined('t', 'w')} AND ({back}))"
     )
     instead = change.wrapped(f"{using}ELSE {change.using} END")
     return Retyped(change.text, instead, stop(place.sql.name(place.table), place.key, where, reason), change.answered)
-
-
-def unknown(value: str, labels: Iterable[str], *, array: bool) -> str:
-    """SQL: an enum with these labels has no such value; null for null."""
-    listed = [literal(label) for label in labels]
-    if array:
-        return f"NOT (array_replace({value}::text[], NULL, {listed[0]}) <@ ARRAY[{', '.join(listed)}]::text[])"
-    return f"{value}::text NOT IN ({', '.join(listed)})"

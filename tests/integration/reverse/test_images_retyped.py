@@ -32,10 +32,14 @@ alter type "Kind" rename to "Kind_old"; alter type "Kind_new" rename to "Kind";
 insert into "Project" (select id, case when kind = 'complex' then 'composed' else kind::text::"Kind" end from "_kept");
 drop table "_kept"; drop type "Kind_old";
 """
+TEXTS = """alter table "Project" alter kind drop default;
+alter table "Project" alter kind type text, alter kinds type text[] using kinds::text[];
+update "Project" set kind = 'n/a', kinds = '{n/a,NULL,x}' where id > 1;
+alter table "Project" drop column other; drop type "Kind";"""
 SEVERAL = "update \"Project\" set other = null where other = 'complex';" + ANEW
 
 
-@pytest.mark.parametrize("script", [ANEW, COPIED, SEVERAL])
+@pytest.mark.parametrize("script", [ANEW, COPIED, SEVERAL, TEXTS])
 def test_labels_that_the_migration_made_up(any_database: ConnInfo, script: str) -> None:
     with trip(any_database, PROJECTS) as journey:
         was = journey.contents()
@@ -66,3 +70,13 @@ def test_a_newer_label_that_the_enum_had_stays(any_database: ConnInfo) -> None:
             (1, "simple"), (2, "simple"), (3, "simple"), (4, "complex"),
         ]  # fmt: skip
         assert journey.conflicts == [("public.Project", "2", ["kind"])]
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_a_text_that_is_no_label_stops_it_and_its_rows_are_named(any_database: ConnInfo, *, kept: bool) -> None:
+    script = TEXTS if kept else TEXTS.replace("update", "-- update")
+    with trip(any_database, PROJECTS) as journey:
+        journey.up(script)
+        journey.live.execute("""insert into "Project" (kind) values ('simple'), ('')""")
+        with pytest.raises(psycopg.errors.RaiseException, match=r'rows of "Project" hold .* in kind,? which the enum'):
+            journey.down(script)

@@ -161,7 +161,7 @@ class _Work:
         if self.late:
             place = self._place(image, key, self.first, columns)
         if begins.put_off:
-            self.rows.setdefault(begin, []).append(place)
+            self.rows.setdefault(begin, []).append(replace(place, put_off=True))
         if not image.keep.compared:
             return
         after = self.last.rows["table"][key]
@@ -289,7 +289,7 @@ class _Work:
             for group in reversed(groups):
                 self._marked(index, group, referring.nobody_refers([each for each in group if each.image.keep.whole], links))
                 for place in group:
-                    if place.image.keep.whole and place.compared and place.joinable:
+                    if place.image.keep.whole and place.image.keep.compared and place.compared and place.joinable:
                         self._add(index, step, place, [place.taken()])
 
     def _marked(self, index: int, group: Sequence[Place], text: str | None) -> None:
@@ -300,11 +300,16 @@ class _Work:
         wanted = [place for place in group if place.image.keep.whole and (place.joinable or not place.compared)]
         links = list(references(self.first, group[0].catalog))
         for place in group:
-            if place.compared and place.joinable:
+            if place.put_off and place.compared:
+                self._marked(index, [place], place.noted_all())
+            elif place.compared and place.joinable:
                 keys = Keys(place, self.first, links)
                 self._marked(index, [place], keys.free(rows=place.image.keep.whole))
                 self._add(index, step, place, list(keys.aside(rows=place.image.keep.whole)))
-        self._marked(index, group, referring.parents_there(wanted, links))
+        there = step.after.rows["constraint"]  # of foreign keys that come back later, rows are looked at then
+        later = {place.table.key for place in wanted if place.put_off}
+        held = [each for each in links if each.child.key not in later or each.key in there]
+        self._marked(index, group, referring.parents_there(wanted, held))
         self._all_inserted(index, step, wanted)
         for place in wanted:
             for text in place.carried_on():
@@ -313,12 +318,11 @@ class _Work:
     def _all_inserted(self, index: int, step: Step, wanted: Sequence[Place]) -> None:
         if len(wanted) < 2:
             for place in wanted:
-                self._add(index, step, place, [place.inserted_counted(everything=not place.image.keep.compared)])
+                self._add(index, step, place, [place.inserted_counted(everything=not place.compared)])
             return
         # tables that refer to one another: one statement, at whose end the foreign keys are checked
         parts = [
-            f"part{at} AS ({place.inserted(everything=not place.image.keep.compared)} RETURNING 1)"
-            for at, place in enumerate(wanted)
+            f"part{at} AS ({place.inserted(everything=not place.compared)} RETURNING 1)" for at, place in enumerate(wanted)
         ]
         counts = [f"SELECT {statements.label(place.image)}, count(*) FROM part{at}" for at, place in enumerate(wanted)]
         text = f"WITH {', '.join(parts)} INSERT INTO {statements.RESTORED} {' UNION ALL '.join(counts)}"

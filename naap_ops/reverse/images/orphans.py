@@ -48,7 +48,8 @@ def put_right(
     if not concerned:
         return
     tables = {each.child.key: each.child for each in rows}
-    yield concerned[0].child.key, f"DO {literal(_away(sql, again, rows, values, tables))}"
+    body = _away(sql, again, coming, rows, values, tables)
+    yield concerned[0].child.key, f"DO {literal(body)}"
     for each in concerned:
         own = again[each.child.key]
         if own.columns is not None:
@@ -70,17 +71,32 @@ def nullable(own: Again, reference: Reference) -> list[Any]:
 
 
 def _away(
-    sql: Sql, again: Mapping[int, Again], rows: Sequence[Reference], values: Sequence[Reference], tables: Mapping[int, Any]
+    sql: Sql,
+    again: Mapping[int, Again],
+    coming: Collection[int],
+    rows: Sequence[Reference],
+    values: Sequence[Reference],
+    tables: Mapping[int, Any],
 ) -> str:
+    """Foreign keys that are there already are only looked at where something goes because of those that come."""
+    first = "".join(f"{_found(sql, again, each)}; " for each in rows if each.key in coming)
     rounds = " ".join(f"{_found(sql, again, each)}; again := again OR FOUND;" for each in rows)
-    loop = f"LOOP again := false; {rounds} EXIT WHEN NOT again; END LOOP; " if rows else ""
-    nulls = "".join(f"{_null(sql, again[each.child.key], each)}; " for each in values)
+    loop = (
+        f"{first}again := EXISTS (SELECT FROM {_AWAY}); WHILE again LOOP again := false; {rounds} END LOOP; " if first else ""
+    )
+    nulls = "".join(
+        f"{_null(sql, again[each.child.key], each)}; "
+        if each.key in coming
+        else f"IF EXISTS (SELECT FROM {_AWAY}) THEN {_null(sql, again[each.child.key], each)}; END IF; "
+        for each in values
+        if first or each.key in coming
+    )
     gone = [
         f"part{at} AS (DELETE FROM {sql.name(table)} t WHERE EXISTS ({_GONE} = (t.tableoid, t.ctid)))"
         for at, table in enumerate(tables.values())
     ]
     # one statement, at whose end the foreign keys that are there already are checked
-    delete = f"WITH {', '.join(gone)} SELECT 1 INTO one; " if gone else ""
+    delete = f"WITH {', '.join(gone)} SELECT 1 INTO one; " if first else ""
     return (
         "DECLARE again bool; one int; BEGIN "
         f"CREATE TEMPORARY TABLE IF NOT EXISTS {quoted('naap_ops away')} (of oid, place tid, relation text, key text) "

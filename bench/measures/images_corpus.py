@@ -92,7 +92,8 @@ def _lines(found: list[dict[str, Any]]) -> list[Line]:
         Line(
             "images_corpus",
             f"with writes since: every one survives or is listed ({writes_of['writes']} writes, {writes_of['listed']} listed, "
-            f"{writes_of['by nature']} to what the migration made; {since['stopped']} rollbacks stopped and changed nothing)",
+            f"{writes_of['by nature']} to what the migration made; {since['stopped by name']} rollbacks stopped and named rows "
+            f"that the old schema cannot hold, {since['stopped']} on an error of the server's; neither changed anything)",
             f"{since['kept']} of {again}", wanted="all", met=not since["wrong"],
         ),
     ]  # fmt: skip
@@ -164,7 +165,11 @@ class _Walk:
 
 
 class _Stopped(Exception):
-    """The rollback was stopped, and has changed nothing."""
+    """The rollback was stopped, and has changed nothing. ``named``: by a check of ours, which says which rows are in the way."""
+
+    def __init__(self, error: psycopg.Error) -> None:
+        super().__init__(str(error))
+        self.named = isinstance(error, psycopg.errors.RaiseException)
 
 
 @dataclass
@@ -261,7 +266,7 @@ class _Trial:
                         live.execute(statement.sql.encode())
         except psycopg.Error as error:
             live.execute("rollback")
-            raise _Stopped(str(error)) from error
+            raise _Stopped(error) from error
         return listed
 
     # --- nobody writes ------------------------------------------------------------------------------------------------
@@ -293,7 +298,7 @@ class _Trial:
             try:
                 conflicts = self._down(live, back)
             except _Stopped as stopped:
-                return {"since": "stopped", "why": str(stopped)}
+                return {"since": "stopped by name" if stopped.named else "stopped", "why": str(stopped)}
             seen = Since(before, left, written, judge.contents(live), conflicts, live)
             _, wrong = _sorted_out(plain, list(seen.wrong()))
         counts = {"writes": seen.writes, "listed": seen.listed, "by nature": seen.by_nature}

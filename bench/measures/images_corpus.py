@@ -165,7 +165,7 @@ class _Walk:
 
 
 class _Stopped(Exception):
-    """The rollback was stopped, and has changed nothing. ``named``: by a check of ours, which says which rows are in the way."""
+    """The rollback was stopped, and has changed nothing. ``named``: by a check, that names rows."""
 
     def __init__(self, error: psycopg.Error) -> None:
         super().__init__(str(error))
@@ -284,7 +284,7 @@ class _Trial:
         named, unnamed = _sorted_out(plain, wrong)
         why = "; ".join(map(str, [*unnamed, *named][:6])) + (f"; conflicts {sorted(conflicts)[:3]}" if conflicts else "")
         if unnamed or conflicts:
-            outcome = "told at the rollback" if back.unfit else "wrong"
+            outcome = "named" if back.unfit else "wrong"  # the deploy tries the same
             return {"outcome": outcome, "destroys": destroys, "why": f"{why}; {back.unfit[:1]}"}
         return {"outcome": "named" if named else "as before", "destroys": destroys, "why": why}
 
@@ -305,7 +305,7 @@ class _Trial:
         if not wrong:
             return {"since": "kept", **counts}
         return {
-            "since": "told at the rollback" if back.unfit else "wrong",
+            "since": "named" if back.unfit else "wrong",
             **counts,
             "why": "since: " + "; ".join(map(str, wrong[:6])),
         }

@@ -81,3 +81,8 @@ def distinct(column: Any, *, of: str = "") -> str | None:
     """An SQL expression that is another value in each row, None where none is known. ``of``: alias and dot."""
     value = _DISTINCT.get(base(column))
     return value.format(n=_ROW_NUMBER).replace("ctid", f"{of}ctid") if value else None
+
+
+def harmless(column: Any) -> str | None:
+    """An SQL expression that is a value of the column's type, for a while; None where none is known."""
+    return _VALUES.get(base(column))

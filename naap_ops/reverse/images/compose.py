@@ -188,8 +188,11 @@ class _Work:
                 for each in retyped(place, step, states, referred=referred):
                     self.instead.setdefault(index, {})[each.text] = each.instead
                     self.answered.setdefault(index, set()).add(each.answered)
-                    found = self.extra.setdefault(index, [])
-                    found.append(Piece(_FIRST, len(found), each.check, lock="", relation=self.sql.name(place.table)))
+                    found, relation = self.extra.setdefault(index, []), self.sql.name(place.table)
+                    found += [
+                        Piece(_FIRST, len(found) + at, text, lock="", relation=relation) for at, text in enumerate(each.first)
+                    ]
+                    found += [Piece(Rank.AFTER_TYPE, at, text, lock="", relation="") for at, text in enumerate(each.last)]
 
     def _orphans(self, index: int, step: Step) -> None:
         """Right before foreign keys come back: what came out of images, and refers to rows that somebody has taken since."""

@@ -80,3 +80,33 @@ def test_a_text_that_is_no_label_stops_it_and_its_rows_are_named(any_database: C
         journey.live.execute("""insert into "Project" (kind) values ('simple'), ('')""")
         with pytest.raises(psycopg.errors.RaiseException, match=r'rows of "Project" hold .* in kind,? which the enum'):
             journey.down(script)
+
+
+SIZES = """
+create table "Box" (id int primary key, size numeric(6,2) not null, made date, weight real not null);
+insert into "Box" values (1, 1.5, '2020-02-29', 0.1), (2, 22.25, null, 'NaN'), (3, 0, '-infinity', 3);
+"""
+WORDS = """alter table "Box" alter size type text using size || ' m', alter made type varchar(40) using 'on ' || made,
+  alter weight type text using case when weight > 1 then 'much' else weight::text end;"""
+
+
+def test_texts_of_which_the_type_of_before_cannot_read_some(any_database: ConnInfo) -> None:
+    with trip(any_database, SIZES) as journey:
+        was = journey.contents()
+        journey.up(WORDS)
+        journey.down(WORDS)
+        assert journey.contents() == was
+
+
+def test_a_newer_text_that_is_no_number_stops_it_and_its_row_is_named(any_database: ConnInfo) -> None:
+    with trip(any_database, SIZES) as journey:
+        journey.up(WORDS)
+        journey.live.execute("""update "Box" set weight = '7.5' where id = 1; insert into "Box" values (4, '4', null, 'x')""")
+        with pytest.raises(psycopg.errors.RaiseException, match=r'rows of "Box" hold values in weight .*\(1 row, of key 4\)'):
+            journey.down(WORDS)
+        journey.live.execute("""rollback; update "Box" set weight = '8' where id = 4""")
+        journey.down(WORDS)
+        assert journey.rows('select id, size::text, weight::text from "Box" order by 1') == [
+            (1, "1.50", "7.5"), (2, "22.25", "NaN"), (3, "0.00", "3"), (4, "4.00", "8"),
+        ]  # fmt: skip
+        assert journey.conflicts == []  # the migration had not changed that value

@@ -54,9 +54,16 @@ class Keys:
 
     def free(self, *, rows: bool) -> str | None:
         """What may not be put back, as others have it by now. ``rows``: whole rows as well."""
-        rounds = [self._values(key) for key in self.keys if any(part.changes for part in key)]
+        rounds = [
+            self._values(key, held)
+            for key in self.keys
+            if any(part.changes for part in key)
+            for held in self._held(key, other=True)
+        ]
         if rows:
-            rounds += [self._rows(key) for key in self.keys if all(part.at for part in key)]
+            rounds += [
+                self._rows(held) for key in self.keys if all(part.at for part in key) for held in self._held(key, other=False)
+            ]
         return until_none(rounds)
 
     def aside(self, *, rows: bool) -> Iterator[str]:
@@ -73,16 +80,18 @@ class Keys:
             some = " OR ".join(f"w.c{part.at}" for part in parts)
             held = " AND ".join(f"{self._final(part, 'o')} = {part.now('t')}" for part in key)
             wanted = f"SELECT FROM {self._changing('o')} WHERE {_some(key, 'o')} AND {held}"
-            came = " AND ".join(f"{self._back(part, 'oi')} = {part.now('t')}" for part in key if part.at)
-            coming = f" OR EXISTS (SELECT FROM {self._noted('o')} WHERE ow.add AND {came})" if rows and came else ""
-            yield (
-                f"UPDATE {self.table} t SET {sets} FROM {noted(self.place.image)} w "
-                f"WHERE {self.place.joined('t', 'w')} AND ({some}) AND (EXISTS ({wanted}){coming})"
-            )
+            in_the_way = [wanted]
+            if rows and (came := " AND ".join(f"{self._back(part, 'oi')} = {part.now('t')}" for part in key if part.at)):
+                in_the_way.append(f"SELECT FROM {self._noted('o')} WHERE ow.add AND {came}")
+            for each in in_the_way:
+                yield (
+                    f"UPDATE {self.table} t SET {sets} FROM {noted(self.place.image)} w "
+                    f"WHERE {self.place.joined('t', 'w')} AND ({some}) AND EXISTS ({each})"
+                )
 
     # --- rounds -------------------------------------------------------------------------------------------------------
 
-    def _values(self, key: list[_Part]) -> str:
+    def _values(self, key: list[_Part], held: str) -> str:
         """Values that another row has, or gets."""
         changing = [part for part in key if part.changes]
         unset = ", ".join(f"c{part.at} = false" for part in changing)
@@ -96,7 +105,7 @@ class Keys:
         found = (
             f"SELECT {', '.join(f'w.{name}' for name in keys)}, {flags} FROM {noted(self.place.image)} w, {source} "
             f"WHERE {_some(key, '')} AND {same(self.place)} AND {self.place.join} AND {given} "
-            f"AND ({self._held(key, other=True)})"
+            f"AND {held}"
         )
         on = " AND ".join(f"w.{name} = was.{name}" for name in keys)
         told = ", ".join(f"was.{name}" for name in keys)
@@ -106,12 +115,13 @@ class Keys:
             f"array_remove(ARRAY[{names}]::text[], NULL) FROM was"
         )
 
-    def _rows(self, key: list[_Part]) -> str:
-        rest = f"FROM {self.place.image.name} i WHERE w.add AND {same(self.place)} AND ({self._held(key, other=False)})"
+    def _rows(self, held: str) -> str:
+        rest = f"FROM {self.place.image.name} i WHERE w.add AND {same(self.place)} AND {held}"
         return unmark(self.place, "add", rest)
 
-    def _held(self, key: list[_Part], *, other: bool) -> str:
-        """SQL over ``i`` and ``w``, and ``t`` with ``other``: another row will have the same in the end."""
+    def _held(self, key: list[_Part], *, other: bool) -> Iterator[str]:
+        """SQL over ``i`` and ``w``, and ``t`` with ``other``: another row will have the same in the end. One by one: what is in
+        an OR is looked up row by row."""
         mine = [self._final(part, "") if other else self._back(part, "i") for part in key]
         apart = f" AND NOT ({self.place.joined('o', 'w')})" if other else ""
         pairs = list(zip(key, mine, strict=True))
@@ -121,11 +131,10 @@ class Keys:
             marked = " OR ".join(f"ow.c{part.at}" for part in key if part.changes)
             on = self.place.joined("o", "ow")
             stays = f" AND NOT EXISTS (SELECT FROM {noted(self.place.image)} ow WHERE {on} AND ({marked}))"
-        held = f"EXISTS (SELECT FROM {self.table} o WHERE {equal}{stays}{apart})"
-        if not stays:
-            return held
-        gets = " AND ".join(f"{self._final(part, 'o')} = {value}" for part, value in pairs)
-        return f"{held} OR EXISTS (SELECT FROM {self._changing('o')} WHERE {_some(key, 'o')} AND {gets}{apart})"
+        yield f"EXISTS (SELECT FROM {self.table} o WHERE {equal}{stays}{apart})"
+        if stays:
+            gets = " AND ".join(f"{self._final(part, 'o')} = {value}" for part, value in pairs)
+            yield f"EXISTS (SELECT FROM {self._changing('o')} WHERE {_some(key, 'o')} AND {gets}{apart})"
 
     # --- values -------------------------------------------------------------------------------------------------------
 

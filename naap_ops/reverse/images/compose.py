@@ -287,8 +287,10 @@ class _Work:
             links = list(references(self.first, catalog))
             for place in found:
                 if place.compared and place.joinable and (text := place.updated()):
-                    free = Keys(place, self.first, links).free(rows=False)
-                    self._add(index, step, place, [*referring.values_fit(place, links), *([free] if free else []), text])
+                    fits = list(referring.values_fit(place, links))
+                    # a value that stays after all may be one that another row would have got
+                    free = Keys(place, self.first, links).free(rows=False) if fits else None
+                    self._add(index, step, place, [*fits, *([free] if free else []), text])
             for group in reversed(groups):
                 self._marked(index, group, referring.nobody_refers([each for each in group if each.image.keep.whole], links))
                 for place in group:

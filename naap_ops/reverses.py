@@ -263,8 +263,15 @@ def unfit(
     app: App, wanted: Wanted, migration: Migration, all_of: Sequence[Migration], there: Live | None, keeps: Sequence[Keep]
 ) -> str:
     """Why the reverse of a migration that is not applied yet will not bring back what images would hold; '' where it will."""
-    images = images_of(migration.name, tuple(keeps))
-    made = one(app, replace(wanted, images=images, check=True), migration, all_of, there).reverse
+    import psycopg
+
+    asked = replace(wanted, images=images_of(migration.name, tuple(keeps)), check=True)
+    try:
+        made = one(app, asked, migration, all_of, there).reverse
+    except ForwardFailed as failure:
+        return failure.text
+    except psycopg.DatabaseError as error:  # it cannot be read as an image holds it
+        return error.diag.message_primary or str(error)
     if made.status == "proved" and not made.unfit:
         return ""
     return next(iter(made.unfit or made.reason.splitlines()), "the proof of that failed")

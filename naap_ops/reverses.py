@@ -30,7 +30,7 @@ from naap_ops.prisma.books import books
 from naap_ops.reverse import document, edited, files, history, refusals, shadows, starting, verdicts
 from naap_ops.reverse.files import Migration
 from naap_ops.reverse.given import Values
-from naap_ops.reverse.images.model import Image
+from naap_ops.reverse.images.model import Image, Keep, images_of
 from naap_ops.reverse.make import Reverse, make
 from naap_ops.reverse.proof import Shadow
 from naap_ops.reverse.render import Sql
@@ -259,6 +259,24 @@ def one(app: App, wanted: Wanted, migration: Migration, all_of: Sequence[Migrati
     _may_write(wanted, migration)
     begin = start(app, wanted, there, migration, all_of)
     return next(_series(app, wanted, there, begin, [migration]))
+
+
+def unfit(
+    app: App, wanted: Wanted, migration: Migration, all_of: Sequence[Migration], there: Live | None, keeps: Sequence[Keep]
+) -> str:
+    """Why the reverse of a migration that is not applied yet will not bring back what images would hold; '' where it will."""
+    import psycopg
+
+    asked = replace(wanted, images=images_of(migration.name, tuple(keeps)), check=True)
+    try:
+        made = one(app, asked, migration, all_of, there).reverse
+    except ForwardFailed as failure:
+        return failure.text
+    except psycopg.DatabaseError as error:  # it cannot be read as an image holds it
+        return error.diag.message_primary or str(error)
+    if made.status == "proved" and not made.unfit:
+        return ""
+    return next(iter(made.unfit or made.reason.splitlines()), "the proof of that failed")
 
 
 def several(

@@ -92,7 +92,8 @@ def _lines(found: list[dict[str, Any]]) -> list[Line]:
         Line(
             "images_corpus",
             f"with writes since: every one survives or is listed ({writes_of['writes']} writes, {writes_of['listed']} listed, "
-            f"{writes_of['by nature']} to what the migration made; {since['stopped']} rollbacks stopped and changed nothing)",
+            f"{writes_of['by nature']} to what the migration made; {since['stopped by name']} rollbacks stopped and named rows "
+            f"that the old schema cannot hold, {since['stopped']} on an error of the server's; neither changed anything)",
             f"{since['kept']} of {again}", wanted="all", met=not since["wrong"],
         ),
     ]  # fmt: skip
@@ -164,7 +165,11 @@ class _Walk:
 
 
 class _Stopped(Exception):
-    """The rollback was stopped, and has changed nothing."""
+    """The rollback was stopped, and has changed nothing. ``named``: by a check, that names rows."""
+
+    def __init__(self, error: psycopg.Error) -> None:
+        super().__init__(str(error))
+        self.named = isinstance(error, psycopg.errors.RaiseException)
 
 
 @dataclass
@@ -261,7 +266,7 @@ class _Trial:
                         live.execute(statement.sql.encode())
         except psycopg.Error as error:
             live.execute("rollback")
-            raise _Stopped(str(error)) from error
+            raise _Stopped(error) from error
         return listed
 
     # --- nobody writes ------------------------------------------------------------------------------------------------
@@ -279,7 +284,7 @@ class _Trial:
         named, unnamed = _sorted_out(plain, wrong)
         why = "; ".join(map(str, [*unnamed, *named][:6])) + (f"; conflicts {sorted(conflicts)[:3]}" if conflicts else "")
         if unnamed or conflicts:
-            outcome = "told at the rollback" if back.unfit else "wrong"
+            outcome = "named" if back.unfit else "wrong"  # the deploy tries the same
             return {"outcome": outcome, "destroys": destroys, "why": f"{why}; {back.unfit[:1]}"}
         return {"outcome": "named" if named else "as before", "destroys": destroys, "why": why}
 
@@ -293,14 +298,14 @@ class _Trial:
             try:
                 conflicts = self._down(live, back)
             except _Stopped as stopped:
-                return {"since": "stopped", "why": str(stopped)}
+                return {"since": "stopped by name" if stopped.named else "stopped", "why": str(stopped)}
             seen = Since(before, left, written, judge.contents(live), conflicts, live)
             _, wrong = _sorted_out(plain, list(seen.wrong()))
         counts = {"writes": seen.writes, "listed": seen.listed, "by nature": seen.by_nature}
         if not wrong:
             return {"since": "kept", **counts}
         return {
-            "since": "told at the rollback" if back.unfit else "wrong",
+            "since": "named" if back.unfit else "wrong",
             **counts,
             "why": "since: " + "; ".join(map(str, wrong[:6])),
         }

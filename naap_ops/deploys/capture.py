@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from naap_ops.postgres.conninfo import ConnInfo
     from naap_ops.postgres.session import Connection
 
+DATA: Final = ("rows", "values", "residue")
+"""Kinds of losses that images can make up for."""
 _MEGABYTE: Final = 1024 * 1024
 _ROW_BYTES: Final = 32  # a row's own header and pointer
 _VALUE_BYTES: Final = 32  # of a column that no statistics know
@@ -91,15 +93,15 @@ def estimates(connection: Connection, wanted: Iterable[Wanted]) -> list[Estimate
 
 def reasons(app: App, wanted: Iterable[Wanted]) -> list[str]:
     """Why nothing, or not everything, is captured, in sentences."""
-    lost = [each for each in wanted if each.keeps]
+    lost = [each for each in wanted if each.keeps or each.cannot]
     if not lost:
         return []
-    if app.loaded.settings.deploy.command:
-        names = ", ".join(each.migration for each in lost)
+    if app.loaded.settings.deploy.command and any(each.keeps for each in lost):
+        names = ", ".join(each.migration for each in lost if each.keeps)
         return [f"no rows are captured of {names}: deploy.command has a transaction of its own; the backup has them"]
     found = []
     for each in lost:
-        if not each.alone:
+        if each.keeps and not each.alone:
             found.append(f"no rows are captured of {each.migration}: it is not one transaction; the backup has them")
         found += [f"{each.migration}: {reason}" for reason in each.cannot]
     return found
@@ -110,9 +112,8 @@ def foreseen(app: App, losses: Iterable[Mapping[str, Any]], *, captured: bool, b
     what is captured, the ``backup`` before it, or nowhere."""
     rows = backup and app.loaded.settings.backup.format != "plain"
     source = "capture" if captured else "backup" if rows else "none"
-    data = ("rows", "values", "residue")
     return [
-        {**each, "source": source} if each["source"] == "none" and not each["since"] and each["loss"] in data else {**each}
+        {**each, "source": source} if each["source"] == "none" and not each["since"] and each["loss"] in DATA else {**each}
         for each in losses
     ]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from naap_ops import clock, reverses
 from naap_ops.app import App
-from naap_ops.deploys.capture import Wanted, one_transaction
+from naap_ops.deploys.capture import DATA, Wanted, one_transaction
 from naap_ops.errors import BackupDamaged, MigrationNotFound, OpsError, ProofFailed, Refused, ReverseRefused
 from naap_ops.places import Target
 from naap_ops.reverse import files
@@ -112,7 +113,27 @@ def _proved(
             raise _without(error, left) from error
         schema = reverses.schema_of(wanted, there)
         done += [Reverse(name, "unproved", error.text, (), None, 0.0, error.exit_code, schema) for name in left]
-    return done
+    return [_tried(app, wanted, one, all_of, there) for one in done]
+
+
+def _tried(
+    app: App, wanted: reverses.Wanted, one: Reverse, all_of: Sequence[files.Migration], there: reverses.Live | None
+) -> Reverse:
+    """With images as well, as a rollback will: where the proof of that fails, its losses are final, and nothing is kept."""
+    if one.wanted is None or not one.wanted.keeps:
+        return one
+    migration = next(each for each in all_of if each.name == one.migration)
+    began = time.monotonic()
+    reason = reverses.unfit(app, wanted, migration, all_of, there, one.wanted.keeps)
+    seconds = round(one.seconds + time.monotonic() - began, 3)
+    if not reason:
+        return replace(one, seconds=seconds)
+    told = replace(one.wanted, keeps=(), cannot=(*one.wanted.cannot, f"rows that it destroys do not come back: {reason}"))
+    final = tuple(
+        {**each, "source": "cannot"} if each["source"] == "none" and not each["since"] and each["loss"] in DATA else each
+        for each in one.losses
+    )
+    return replace(one, wanted=told, losses=final, seconds=seconds)
 
 
 def known(found: Preflight, allowed: Collection[str]) -> None:

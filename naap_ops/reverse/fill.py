@@ -68,11 +68,21 @@ def placeholder(step: Step, column: Any) -> str | None:
         return None
     name = base(column)
     if unique:
-        value = _DISTINCT.get(name)
-        return value.format(n=_ROW_NUMBER) if value else None
+        return distinct(column)
     if name.endswith("[]"):
         return "'{}'"
     enum = step.before.rows["type"].get(column.type_key)
     if enum is not None and enum.labels:
         return literal(enum.labels[0])
     return _VALUES.get(name)
+
+
+def distinct(column: Any, *, of: str = "") -> str | None:
+    """An SQL expression that is another value in each row, None where none is known. ``of``: alias and dot."""
+    value = _DISTINCT.get(base(column))
+    return value.format(n=_ROW_NUMBER).replace("ctid", f"{of}ctid") if value else None
+
+
+def harmless(column: Any) -> str | None:
+    """An SQL expression that is a value of the column's type, for a while; None where none is known."""
+    return _VALUES.get(base(column))

@@ -14,13 +14,16 @@ from naap_ops.postgres.catalog.model import Catalog
 @dataclass(frozen=True)
 class Reference:
     """``columns`` of table ``child`` refer to ``referenced`` of table ``parent``: rows of one state's catalog. ``action``: what
-    becomes of rows whose parent goes: CASCADE, SET NULL, SET DEFAULT, or '' where it does not go then."""
+    becomes of rows whose parent goes: CASCADE, SET NULL, SET DEFAULT, or '' where it does not go then. ``key``, ``name``: of
+    the constraint."""
 
     child: Any
     parent: Any
     columns: tuple[Any, ...]
     referenced: tuple[Any, ...]
     action: str
+    key: int = 0
+    name: str = ""
 
 
 def references(first: Catalog, catalog: Catalog) -> Iterator[Reference]:
@@ -36,7 +39,7 @@ def references(first: Catalog, catalog: Catalog) -> Iterator[Reference]:
         if None not in own and None not in theirs and len(own) == len(theirs):
             actions = ("CASCADE", "SET NULL", "SET DEFAULT")
             action = next((each for each in actions if f"ON DELETE {each}" in row.definition), "")
-            yield Reference(child, parent, tuple(own), tuple(theirs), action)
+            yield Reference(child, parent, tuple(own), tuple(theirs), action, row.key, row.name)
 
 
 def _referenced(definition: str) -> list[str]:

@@ -118,10 +118,12 @@ def checks(step: Step, sql: Sql) -> Iterator[Check]:
             expression = was.definition.removeprefix("CHECK ").removesuffix(" NO INHERIT")
             yield Check(sql("constraint/violations", constraint=was, expression=expression), f"rows that fail it in {where}")
         elif was.type == "f" and was.referenced_key not in step.dropped and not was.definition.upper().count("MATCH FULL"):
-            yield from _orphans(step, sql, was, where)
+            yield from orphans(step, sql, was)
 
 
-def _orphans(step: Step, sql: Sql, was: Any, where: str) -> Iterator[Check]:
+def orphans(step: Step, sql: Sql, was: Any) -> Iterator[Check]:
+    """Rows that refer to nothing, of a foreign key that comes back."""
+    where = f"{sql.table(was)}: constraint {quoted(was.name)} cannot be put back"
     referenced = step.after.get("table", was.referenced_key)
     if referenced is None:
         return

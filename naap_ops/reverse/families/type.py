@@ -7,15 +7,19 @@ triggers, routines that take the type) steps aside meanwhile.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterable, Iterator
+from typing import Any, Final
 
 from naap_ops.postgres.catalog.difference import Change
+from naap_ops.postgres.catalog.model import Catalog
 from naap_ops.reverse import aside
 from naap_ops.reverse.belongings import belongings
+from naap_ops.reverse.casts import base
 from naap_ops.reverse.model import Check, Family, Irreversible, Loss, Piece, Step
 from naap_ops.reverse.ranks import Rank
 from naap_ops.reverse.render import Sql, literal, quoted
+
+_TEXTS: Final = ("text", "character varying", "citext", "character")
 
 
 def reverse(step: Step, sql: Sql) -> Iterator[Piece]:
@@ -87,16 +91,26 @@ def _rebuild(step: Step, sql: Sql, was: Any, now: Any) -> Iterator[Piece]:
     dangers = frozenset({"rewrites_table", "may_fail_on_data"})
     for at, column in enumerate(columns):
         table = sql.table(column)
-        array = column.type.endswith("[]")
         if column.default is not None and not column.generated:
             yield Piece(Rank.COLUMN_TYPE, 3 * at, sql("column/drop_default", column=column), relation=table)
-        text = sql("type/move_column", column=column, type=now, array=array)
+        text = moved(sql, column, now)
         yield Piece(Rank.COLUMN_TYPE, 3 * at + 1, text, relation=table, dangers=dangers)
         if column.default is not None and not column.generated:
             yield Piece(Rank.COLUMN_TYPE, 3 * at + 2, sql("column/set_default", column=column), relation=table)
     yield Piece(Rank.COLUMN_TYPE, 10_000, sql("type/drop", type=now._replace(name=aside_name(now))), lock="")
     # made anew, it has no privileges, owner or comment yet
     yield from belongings(step, f"TYPE {sql.name(now)}", "type", now, None)
+
+
+def moved(sql: Sql, column: Any, now: Any, using: str = "") -> str:
+    """What gives a column the enum that was made anew. ``using``: how, where that is not by way of its text."""
+    return sql("type/move_column", column=column, type=now, array=column.type.endswith("[]"), using=using)
+
+
+def rows_with(sql: Sql, column: Any, labels: Iterable[str]) -> str:
+    """A query for rows with one of these labels."""
+    listed = ", ".join(map(literal, labels))
+    return sql("type/rows_with", column=column, labels=listed, array=column.type.endswith("[]"))
 
 
 def aside_name(row: Any) -> str:
@@ -119,10 +133,15 @@ def using_columns(step: Step, row: Any) -> list[Any]:
 
 
 def spellings(step: Step, row: Any) -> set[str]:
+    """How the server writes the type's name in the state in which the reverse runs."""
+    return spelled(step.after, row)
+
+
+def spelled(catalog: Catalog, row: Any) -> set[str]:
     """How the server writes the type's name."""
     plain = {row.name, quoted(row.name)}
     outside = {f"{schema}.{name}" for schema in (row.schema, quoted(row.schema)) for name in plain}
-    return outside | plain if row.schema == step.after.schema else outside
+    return outside | plain if row.schema == catalog.schema else outside
 
 
 def _attributes(step: Step, sql: Sql, was: Any, now: Any) -> Iterator[Piece]:
@@ -172,13 +191,56 @@ def checks(step: Step, sql: Sql) -> Iterator[Check]:
         new = [label for label in change.after.labels if label not in change.before.labels]
         if not new or set(change.after.label_keys) == set(change.before.label_keys):
             continue
-        labels = ", ".join(literal(label) for label in new)
         for column in using_columns(step, change.after):
-            query = sql("type/rows_with", column=column, labels=labels, array=column.type.endswith("[]"))
-            yield Check(
-                query,
-                f"rows of {sql.table(column)} hold {labels} in {column.name}, which the enum did not have: change them first",
-            )
+            yield Check(rows_with(sql, column, new), _reason(sql, column, new))
+    for change in step.of("column"):
+        was, now = change.before, change.after
+        if was is not None and now is not None and (query := other_enum(sql, step, was, now)):
+            yield Check(query, _reason(sql, now, _lacking(step, was, now)))
+
+
+def other_enum(sql: Sql, step: Step, was: Any, now: Any) -> str:
+    """A query for rows with what the enum that the column had before does not have; '' where it had none, or has that still."""
+    lacking, had = _lacking(step, was, now), labels(step.before, was)
+    if not now.local or was.type_key == now.type_key or not had:
+        return ""
+    if lacking:
+        return rows_with(sql, now, lacking)
+    if labels(step.after, now) or not _of_texts(was, now):
+        return ""
+    return f"SELECT 1 FROM {sql.table(now)} WHERE {unknown(quoted(now.name), had, array=now.type.endswith('[]'))}"
+
+
+def unknown(value: str, labels: Iterable[str], *, array: bool) -> str:
+    """SQL: an enum with these labels has no such value; null for null."""
+    listed = [literal(label) for label in labels]
+    if array:
+        return f"NOT (array_replace({value}::text[], NULL, {listed[0]}) <@ ARRAY[{', '.join(listed)}]::text[])"
+    return f"{value}::text NOT IN ({', '.join(listed)})"
+
+
+def _of_texts(was: Any, now: Any) -> bool:
+    return now.type.endswith("[]") == was.type.endswith("[]") and base(now).removesuffix("[]") in _TEXTS
+
+
+def _lacking(step: Step, was: Any, now: Any) -> list[str]:
+    if was.type_key == now.type_key or was.type.endswith("[]") != now.type.endswith("[]"):
+        return []
+    old, new = labels(step.before, was), labels(step.after, now)
+    return [label for label in new if label not in old] if old else []
+
+
+def labels(catalog: Catalog, column: Any) -> tuple[str, ...]:
+    """Those of the column's enum, or of the enum of its elements; none of any other type."""
+    for row in catalog.rows["type"].values():
+        if row.labels and (row.key == column.type_key or column.type.removesuffix("[]") in spelled(catalog, row)):
+            return tuple(row.labels)
+    return ()
+
+
+def _reason(sql: Sql, column: Any, new: Iterable[str]) -> str:
+    what = ", ".join(map(literal, new)) or "texts"
+    return f"rows of {sql.table(column)} hold {what} in {column.name}, which the enum did not have: change them first"
 
 
 def losses(step: Step, sql: Sql) -> Iterator[Loss]:

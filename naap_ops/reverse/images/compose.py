@@ -11,17 +11,21 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, Final
 
 from naap_ops.postgres.catalog.model import Catalog
 from naap_ops.reverse import fill
-from naap_ops.reverse.families import trigger
+from naap_ops.reverse.families import constraint, trigger
 from naap_ops.reverse.images import referring, staging, statements
 from naap_ops.reverse.images.beginning import Begin, beginnings
 from naap_ops.reverse.images.keeps import Touch, key_of, touches
 from naap_ops.reverse.images.model import Image, Name
+from naap_ops.reverse.images.orphans import Again, concerns, put_right
+from naap_ops.reverse.images.retyped import retyped
 from naap_ops.reverse.images.staged import Staged
 from naap_ops.reverse.images.statements import Place
+from naap_ops.reverse.images.uniqueness import Keys
 from naap_ops.reverse.model import Check, Loss, Piece, Plan, Reversal, Step
 from naap_ops.reverse.ranks import Rank
 from naap_ops.reverse.references import references
@@ -31,6 +35,7 @@ _FIRST: Final = 0
 _LAST: Final = 10_000
 _BEFORE_PLACEHOLDERS: Final = -100_000
 _AFTER_PLACEHOLDERS: Final = 100_000
+_BEFORE_KEYS: Final = Rank.CREATE_FOREIGN_KEY - 5
 _ROW: Final = "ROW EXCLUSIVE"
 _TABLE: Final = "SHARE ROW EXCLUSIVE"
 
@@ -56,6 +61,7 @@ def composed(
     lost = touches(plan, steps, first)
     keys = {key: image for image in images if (key := key_of(first, image.keep.relation)) in lost and work.fits(key, image)}
     begins = beginnings({key: lost[key] for key in keys}, work.steps, first, late=late)
+    work.begins = begins
     for key, image in keys.items():
         work.one(image, first.rows["table"][key], lost[key], begins[key])
     return work.result() if work.covered else None
@@ -76,10 +82,13 @@ class _Work:
     rows: dict[int, list[Place]] = field(default_factory=dict)
     placeholders: dict[tuple[int, int], str] = field(default_factory=dict)
     checks: dict[int, dict[str, str]] = field(default_factory=dict)
+    instead: dict[int, dict[str, str]] = field(default_factory=dict)
+    answered: dict[int, set[str]] = field(default_factory=dict)
     staged: dict[str, Staged] = field(default_factory=dict)
     named: dict[tuple[int, str, int], Any] = field(default_factory=dict)
     """By statement, table and number the columns that only get their names, and by which name they are there."""
     placing_rows: bool = False
+    begins: Mapping[int, Begin] = field(default_factory=dict)
 
     # --- one table ----------------------------------------------------------------------------------------------------
 
@@ -106,6 +115,7 @@ class _Work:
             if any(touch.statement < index and (touch.columns is None or column in touch.columns) for touch in touched)
         )
         self._merge(image, key, begins, again, columns)
+        self._giving_way(image, key, begins, columns)
 
     def _place(self, image: Image, key: int, catalog: Catalog, columns: dict[str, Any]) -> Place:
         return Place(image, catalog.rows["table"][key], catalog, columns, self.sql)
@@ -151,7 +161,7 @@ class _Work:
         if self.late:
             place = self._place(image, key, self.first, columns)
         if begins.put_off:
-            self.rows.setdefault(begin, []).append(place)
+            self.rows.setdefault(begin, []).append(replace(place, put_off=True))
         if not image.keep.compared:
             return
         after = self.last.rows["table"][key]
@@ -162,6 +172,69 @@ class _Work:
         else:
             self.opening.append((f"LOCK TABLE {relation} IN SHARE ROW EXCLUSIVE MODE", relation, _TABLE))
         self.rows.setdefault(begin, []).append(place)
+
+    def _giving_way(self, image: Image, key: int, begins: Begin, columns: dict[str, Any]) -> None:
+        """Values of types that their columns had not before, where they are put back later."""
+        if not image.keep.compared:
+            return
+        until = min(self.steps) if self.late else begins.statement
+        between = [step.before for index, step in self.steps.items() if index >= until]
+        everywhere = (self.first, self.last, *between)
+        referred = any(row.referenced_key == key for each in everywhere for row in each.rows["constraint"].values())
+        for index, step in self.steps.items():
+            if index >= until and key in step.after.rows["table"] and key in step.before.rows["table"]:
+                place = self._place(image, key, step.after, columns)
+                states = [each.before for at, each in self.steps.items() if until <= at <= index]
+                for each in retyped(place, step, states, referred=referred):
+                    self.instead.setdefault(index, {})[each.text] = each.instead
+                    self.answered.setdefault(index, set()).add(each.answered)
+                    found, relation = self.extra.setdefault(index, []), self.sql.name(place.table)
+                    found += [
+                        Piece(_FIRST, len(found) + at, text, lock="", relation=relation) for at, text in enumerate(each.first)
+                    ]
+                    found += [Piece(Rank.AFTER_TYPE, at, text, lock="", relation="") for at, text in enumerate(each.last)]
+
+    def _orphans(self, index: int, step: Step) -> None:
+        """Right before foreign keys come back: what came out of images, and refers to rows that somebody has taken since."""
+        coming = {row.key: row for row in step.before.rows["constraint"].values() if row.type == "f"}
+        coming = {key: row for key, row in coming.items() if key not in step.after.rows["constraint"]}
+        again = {key: found for key in self.covered if coming and (found := self._again(index, step, key)) is not None}
+        links = list(references(step.before, step.before))
+        pieces = list(put_right(self.sql, again, links, coming))
+        if not pieces:
+            return
+        tables = [step.before.rows["table"][key] for key in again]
+        switches = [self._triggers(step, step.before, table) for table in tables]
+        texts = [
+            *((off, self.sql.name(table), _TABLE) for table, (each, _) in zip(tables, switches, strict=True) for off in each),
+            *((text, self.sql.name(step.before.rows["table"][key]), _ROW) for key, text in pieces),
+            *((on, self.sql.name(table), _TABLE) for table, (_, each) in zip(tables, switches, strict=True) for on in each),
+        ]
+        if any(row.deferrable for row in step.before.rows["constraint"].values()):
+            texts.append(("SET CONSTRAINTS ALL IMMEDIATE", "", ""))
+        extra = self.extra.setdefault(index, [])
+        extra += [Piece(_BEFORE_KEYS, at, text, lock=lock, relation=on) for at, (text, on, lock) in enumerate(texts)]
+        for each in links:
+            if each.key in coming and concerns(again, each):
+                checks = constraint.orphans(step, self.sql, coming[each.key])
+                self.answered.setdefault(index, set()).update(check.query for check in checks)
+
+    def _again(self, index: int, step: Step, key: int) -> Again | None:
+        """What of the table has come out of its image before the keys of this step come back."""
+        table, image = step.before.rows["table"].get(key), self.covered[key]
+        if table is None:
+            return None
+        columns = {row.name: row for row in self.first.children("column", "table_key", key)}
+        place = self._place(image, key, step.before, columns)
+        own = place.key if place.joinable else ()
+        made = next((at for at, each in self.steps.items() if key in each.dropped), None)
+        if made is not None:
+            begins = self.begins[key]
+            there = made if not begins.put_off else begins.statement
+            return Again(image, own, None) if there >= index and not (begins.put_off and self.late) else None
+        kept = frozenset(columns[column.name].key for column in image.keep.columns)
+        gone = frozenset().union(*(each.dropped_columns for at, each in self.steps.items() if at >= index)) & kept
+        return Again(image, own, gone) if gone and own else None
 
     # --- pieces -------------------------------------------------------------------------------------------------------
 
@@ -214,11 +287,14 @@ class _Work:
             links = list(references(self.first, catalog))
             for place in found:
                 if place.compared and place.joinable and (text := place.updated()):
-                    self._add(index, step, place, [*referring.values_fit(place, links), text])
+                    fits = list(referring.values_fit(place, links))
+                    # a value that stays after all may be one that another row would have got
+                    free = Keys(place, self.first, links).free(rows=False) if fits else None
+                    self._add(index, step, place, [*fits, *([free] if free else []), text])
             for group in reversed(groups):
                 self._marked(index, group, referring.nobody_refers([each for each in group if each.image.keep.whole], links))
                 for place in group:
-                    if place.image.keep.whole and place.compared and place.joinable:
+                    if place.image.keep.whole and place.image.keep.compared and place.compared and place.joinable:
                         self._add(index, step, place, [place.taken()])
 
     def _marked(self, index: int, group: Sequence[Place], text: str | None) -> None:
@@ -228,7 +304,17 @@ class _Work:
     def _inserted(self, index: int, step: Step, group: Sequence[Place]) -> None:
         wanted = [place for place in group if place.image.keep.whole and (place.joinable or not place.compared)]
         links = list(references(self.first, group[0].catalog))
-        self._marked(index, group, referring.parents_there(wanted, links))
+        for place in group:
+            if place.put_off and place.compared:
+                self._marked(index, [place], place.noted_all())
+            elif place.compared and place.joinable:
+                keys = Keys(place, self.first, links)
+                self._marked(index, [place], keys.free(rows=place.image.keep.whole))
+                self._add(index, step, place, list(keys.aside(rows=place.image.keep.whole)))
+        there = step.after.rows["constraint"]  # of foreign keys that come back later, rows are looked at then
+        later = {place.table.key for place in wanted if place.put_off}
+        held = [each for each in links if each.child.key not in later or each.key in there]
+        self._marked(index, group, referring.parents_there(wanted, held))
         self._all_inserted(index, step, wanted)
         for place in wanted:
             for text in place.carried_on():
@@ -237,12 +323,11 @@ class _Work:
     def _all_inserted(self, index: int, step: Step, wanted: Sequence[Place]) -> None:
         if len(wanted) < 2:
             for place in wanted:
-                self._add(index, step, place, [place.inserted_counted(everything=not place.image.keep.compared)])
+                self._add(index, step, place, [place.inserted_counted(everything=not place.compared)])
             return
         # tables that refer to one another: one statement, at whose end the foreign keys are checked
         parts = [
-            f"part{at} AS ({place.inserted(everything=not place.image.keep.compared)} RETURNING 1)"
-            for at, place in enumerate(wanted)
+            f"part{at} AS ({place.inserted(everything=not place.compared)} RETURNING 1)" for at, place in enumerate(wanted)
         ]
         counts = [f"SELECT {statements.label(place.image)}, count(*) FROM part{at}" for at, place in enumerate(wanted)]
         text = f"WITH {', '.join(parts)} INSERT INTO {statements.RESTORED} {' UNION ALL '.join(counts)}"
@@ -252,6 +337,8 @@ class _Work:
 
     def result(self) -> Plan:
         self._rows()
+        for index, step in self.steps.items():
+            self._orphans(index, step)
         reversals = [self._reversal(reversal) for reversal in self.plan.reversals]
         known = [f"ANALYZE {image.name}" for image in self.covered.values()]
         opening = [(text, "", "") for text in (*statements.OPENING, *known)] + self.opening
@@ -263,7 +350,7 @@ class _Work:
         index, step = reversal.statement.index, self.steps[reversal.statement.index]
         pieces = [
             self._only_nulls(index, one)
-            for piece in reversal.pieces
+            for piece in map(partial(self._instead, index), reversal.pieces)
             for each in self._by_name(index, piece)
             for one in self._quietly(step, each)
         ]
@@ -272,8 +359,15 @@ class _Work:
             reversal,
             pieces=tuple(sorted([*pieces, *self.extra.get(index, ())])),
             losses=tuple(self._loss(step, loss) for loss in reversal.losses),
-            checks=tuple(self._check(check, changed.get(check.query)) for check in reversal.checks),
+            checks=tuple(
+                self._check(check, changed.get(check.query))
+                for check in reversal.checks
+                if check.query not in self.answered.get(index, ())
+            ),
         )
+
+    def _instead(self, index: int, piece: Piece) -> Piece:
+        return replace(piece, sql=self.instead.get(index, {}).get(piece.sql, piece.sql))
 
     def _quietly(self, step: Step, piece: Piece) -> Iterator[Piece]:
         """Rows that an INSERT put there go without its triggers: what they did comes back from an image, or is said to stay."""

@@ -24,8 +24,8 @@ def parents_there(group: Sequence[Place], references: Sequence[Reference]) -> st
         lacking = [_lacking(place, each, places) for each in references if each.child.key == place.table.key]
         missing = " OR ".join(each for each in lacking if each)
         if missing:
-            rounds.append(_unmark(place, "add", f"FROM {place.image.name} i WHERE w.add AND {_same(place)} AND ({missing})"))
-    return _until_none(rounds)
+            rounds.append(unmark(place, "add", f"FROM {place.image.name} i WHERE w.add AND {same(place)} AND ({missing})"))
+    return until_none(rounds)
 
 
 def nobody_refers(group: Sequence[Place], references: Sequence[Reference]) -> str | None:
@@ -37,13 +37,13 @@ def nobody_refers(group: Sequence[Place], references: Sequence[Reference]) -> st
         if referred:
             table = place.sql.name(place.table)
             rounds.append(
-                _unmark(
+                unmark(
                     place,
                     "take",
-                    f"FROM {place.image.name} i, {table} t WHERE w.take AND {_same(place)} AND {place.join} AND ({referred})",
+                    f"FROM {place.image.name} i, {table} t WHERE w.take AND {same(place)} AND {place.join} AND ({referred})",
                 )
             )
-    return _until_none(rounds)
+    return until_none(rounds)
 
 
 def values_fit(place: Place, references: Sequence[Reference]) -> Iterator[str]:
@@ -57,7 +57,7 @@ def values_fit(place: Place, references: Sequence[Reference]) -> Iterator[str]:
             names = ", ".join(f"CASE WHEN w.{mark} THEN {literal(name)} END" for mark, name in marks.items())
             keys = ", ".join(f"w.k{at}" for at, _ in enumerate(place.image.keep.key, 1))
             source = f"{noted(place.image)} w, {place.image.name} i, {place.sql.name(place.table)} t"
-            where = f"({some}) AND {_same(place)} AND {place.join} AND {missing}"
+            where = f"({some}) AND {same(place)} AND {place.join} AND {missing}"
             yield (
                 f"INSERT INTO {CONFLICTS} SELECT {label(place.image)}, concat_ws(', ', {keys}), "
                 f"array_remove(ARRAY[{names}]::text[], NULL) FROM {source} WHERE {where}"
@@ -70,7 +70,8 @@ def values_fit(place: Place, references: Sequence[Reference]) -> Iterator[str]:
 # --- conditions -------------------------------------------------------------------------------------------------------
 
 
-def _same(place: Place) -> str:
+def same(place: Place) -> str:
+    """SQL: what was noted, ``w``, is of the row of the image, ``i``."""
     return " AND ".join(f"w.k{at} = i.k{at}" for at, _ in enumerate(place.image.keep.key, 1))
 
 
@@ -113,7 +114,8 @@ def _referred(place: Place, reference: Reference, places: Places) -> str:
 # --- statements -------------------------------------------------------------------------------------------------------
 
 
-def _unmark(place: Place, mark: str, rest: str) -> str:
+def unmark(place: Place, mark: str, rest: str) -> str:
+    """SQL: rows of which ``rest`` holds do not come, or go (``mark``), after all, and are listed."""
     keys = ", ".join(f"w.k{at}" for at, _ in enumerate(place.image.keep.key, 1))
     names = ", ".join(f"k{at}" for at, _ in enumerate(place.image.keep.key, 1))
     return (
@@ -122,7 +124,7 @@ def _unmark(place: Place, mark: str, rest: str) -> str:
     )
 
 
-def _until_none(rounds: Sequence[str]) -> str | None:
+def until_none(rounds: Sequence[str]) -> str | None:
     """Each that is left out may leave out others."""
     if not rounds:
         return None

@@ -107,13 +107,15 @@ def _conflict(kept: Sequence[tuple[int, KeptColumn]], same: str, force: bool) ->
 @dataclass(frozen=True)
 class Place:
     """One table in the state in which its rows come back: ``table`` is its row in ``catalog``, ``first`` its columns before the
-    migration, by name. A column is the same one, or was made again, when its key is the same."""
+    migration, by name. A column is the same one, or was made again, when its key is the same. ``put_off``: the table was made
+    again, and its rows come back later, when it can be known by its key which of them may."""
 
     image: Image
     table: Any
     catalog: Catalog
     first: dict[str, Any]
     sql: Sql
+    put_off: bool = False
 
     def column(self, kept: KeptColumn) -> Any:
         """The column here, None where it is not there (any more, yet) or cannot be written to."""
@@ -146,9 +148,21 @@ class Place:
         )
 
     @property
+    def key(self) -> tuple[str, ...]:
+        """The names of its columns, in this state."""
+        return tuple(self.catalog.rows["column"][self.first[kept.name].key].name for kept in self.image.keep.key)
+
+    @property
     def compared(self) -> bool:
         """It is known, row by row by its key, what may be put back."""
-        return bool(self.image.keep.key) and self.image.keep.compared
+        return bool(self.image.keep.key) and (self.image.keep.compared or self.put_off)
+
+    def noted_all(self) -> str:
+        """Where nothing was compared: every row may come back, as far as is known."""
+        keys = ", ".join(f"i.k{at}" for at, _ in enumerate(self.image.keep.key, 1))
+        name = quoted(f"naap_ops put {self.image.table}")
+        noting = f"SELECT {keys}, true AS add, false AS take FROM {self.image.name} i"
+        return f"CREATE TEMPORARY TABLE {name} ON COMMIT DROP AS {noting}"
 
     @property
     def _noted(self) -> str:

@@ -62,6 +62,7 @@ def _majors(config: pytest.Config) -> list[int]:
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "server" not in metafunc.fixturenames:
+        _also(metafunc)
         return
     majors = _majors(metafunc.config)
     for marker in metafunc.definition.iter_markers("pg"):
@@ -70,6 +71,16 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     marks = {major: [pytest.mark.long] for major in majors if often and major in SELDOM}
     params = [pytest.param(major, id=f"pg{major}", marks=marks.get(major, [])) for major in majors]
     metafunc.parametrize("server", params, indirect=True)
+
+
+def _also(metafunc: pytest.Metafunc) -> None:
+    """What runs on any server runs on further majors with the long tests, where it is marked so."""
+    marker = metafunc.definition.get_closest_marker("also")
+    if marker is None or "any_server" not in metafunc.fixturenames:
+        return
+    further = [major for major in _majors(metafunc.config) if major in marker.args and major != DEFAULT_MAJOR]
+    params = [pytest.param(major, id=f"pg{major}", marks=[pytest.mark.long]) for major in further]
+    metafunc.parametrize("any_server", [pytest.param(None, id="any"), *params], indirect=True)
 
 
 class Servers:
@@ -143,11 +154,12 @@ def server(request: pytest.FixtureRequest, servers: Servers) -> ScratchServer:
 
 @pytest.fixture
 def any_server(request: pytest.FixtureRequest, servers: Servers) -> ScratchServer:
-    """A running server of the default major, or of the first there is."""
+    """A running server of the default major, or of the first there is; the mark ``also`` names further ones."""
     majors = _majors(request.config)
     if not majors:
         pytest.skip("no server installation found")
-    return servers.get(DEFAULT_MAJOR if DEFAULT_MAJOR in majors else majors[0])
+    chosen = getattr(request, "param", None)
+    return servers.get(chosen or (DEFAULT_MAJOR if DEFAULT_MAJOR in majors else majors[0]))
 
 
 @pytest.fixture

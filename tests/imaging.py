@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+import psycopg
 from psycopg import sql
 
 from naap_ops.postgres.catalog.snapshot import snapshot
@@ -43,10 +44,35 @@ class Trip:
     def __post_init__(self) -> None:
         self.run(self.live, self.before)
 
+    def afresh(self, before: str) -> None:
+        """Begin another one in the same database."""
+        self.live.execute(
+            sql.SQL("rollback; drop schema if exists {0}, naap_ops cascade; create schema {0}").format(
+                sql.Identifier(self.schema)
+            )
+        )
+        self.before, self.images, self.conflicts = before, (), []
+        self.run(self.live, before)
+
     def run(self, connection: Connection, text: str) -> None:
         """A script, with the schema's names."""
         search_path(connection, self.schema)
         connection.execute(text.encode())
+
+    def that_run(self, scripts: Sequence[str]) -> str:
+        """As one script those that run one after the other in the live database; nothing of them stays."""
+        kept = []
+        self.live.execute("begin")
+        for script in scripts:
+            self.live.execute("savepoint s")
+            try:
+                self.live.execute(script.encode())
+            except psycopg.Error:
+                self.live.execute("rollback to savepoint s")
+            else:
+                kept.append(script)
+        self.live.execute("rollback")
+        return ";\n".join(kept)
 
     def made(self, script: str, images: Sequence[Image] = (), *, force: bool = False) -> Reverse:
         """The reverse, proved on the database aside."""

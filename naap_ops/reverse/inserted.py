@@ -14,94 +14,11 @@ from typing import Any, Final
 import postgast
 from postgast import pg_query_pb2 as grammar
 
+from naap_ops.reverse.functions import REPEATABLE
 from naap_ops.reverse.model import Step
 from naap_ops.reverse.relations import messages
 from naap_ops.reverse.render import literal
 
-# Of the server's own functions those that give the same value for the same arguments, whenever asked.
-_REPEATABLE: Final = frozenset(
-    {
-        "abs",
-        "array_agg",
-        "array_append",
-        "array_length",
-        "array_to_string",
-        "avg",
-        "bool_and",
-        "bool_or",
-        "btrim",
-        "ceil",
-        "ceiling",
-        "chr",
-        "concat",
-        "concat_ws",
-        "count",
-        "date_part",
-        "date_trunc",
-        "decode",
-        "digest",
-        "encode",
-        "floor",
-        "format",
-        "generate_series",
-        "hashtext",
-        "initcap",
-        "json_array_elements",
-        "json_array_elements_text",
-        "json_build_object",
-        "jsonb_array_elements",
-        "jsonb_array_elements_text",
-        "jsonb_build_object",
-        "jsonb_each",
-        "jsonb_each_text",
-        "jsonb_object_keys",
-        "left",
-        "length",
-        "lower",
-        "lpad",
-        "ltrim",
-        "make_date",
-        "max",
-        "md5",
-        "min",
-        "mod",
-        "normalize",
-        "overlay",
-        "position",
-        "power",
-        "rank",
-        "dense_rank",
-        "regexp_replace",
-        "regexp_split_to_table",
-        "repeat",
-        "replace",
-        "reverse",
-        "right",
-        "round",
-        "row_number",
-        "rpad",
-        "rtrim",
-        "sha256",
-        "split_part",
-        "string_agg",
-        "string_to_array",
-        "strpos",
-        "substr",
-        "substring",
-        "sum",
-        "timezone",
-        "to_char",
-        "to_date",
-        "to_number",
-        "translate",
-        "trim",
-        "trunc",
-        "unnest",
-        "upper",
-        "uuid_generate_v3",
-        "uuid_generate_v5",
-    }
-)
 _INTEGERS: Final = ("smallint", "integer", "bigint", "numeric")
 
 
@@ -271,7 +188,7 @@ def _known_function(step: Step, call: Any) -> bool:
     own = [row for row in step.after.rows["routine"].values() if row.name == parts[-1]]
     if own:
         return all(" IMMUTABLE" in row.definition.partition("\nAS ")[0] for row in own)
-    return parts[-1] in _REPEATABLE
+    return parts[-1] in REPEATABLE
 
 
 def _source(step: Step, node: Any) -> str:

@@ -10,7 +10,8 @@ from invoke.collection import Collection
 
 from naap_ops import clock
 from naap_ops.errors import BackupDamaged, UsageError
-from naap_ops.tasks.command import Call, command, number
+from naap_ops.tasks.command import Call, command
+from naap_ops.tasks.flags import number
 from naap_ops.tasks.progress import progress, size
 from naap_ops.tasks.several import each_database, no_single_one
 from naap_ops.wording import count_of

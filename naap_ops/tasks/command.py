@@ -24,7 +24,7 @@ from invoke.parser.argument import Argument
 from invoke.tasks import Task
 
 from naap_ops import redact
-from naap_ops.errors import InternalError, Interrupted, OpsError, Refused, UsageError
+from naap_ops.errors import InternalError, Interrupted, OpsError, Refused
 from naap_ops.events import Event, Events
 
 if TYPE_CHECKING:
@@ -349,22 +349,3 @@ def _terminable() -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def number(flag: str, value: Any) -> int | None:
-    """A flag's value as a number: Invoke hands over the text of flags that have no default. Raises UsageError."""
-    if value is None:
-        return None
-    try:
-        return int(value)
-    except ValueError:
-        raise UsageError(detail=f"{flag} wants a number, not {value!r}") from None
-
-
-def one_of(flags: dict[str, Any], hint: str = "") -> str:
-    """The one flag of ``flags`` that was given. Raises UsageError, with ``hint``, for none or several."""
-    given = [flag for flag, value in flags.items() if value]
-    if len(given) != 1:
-        names = ", ".join("--" + flag.replace("_", "-") for flag in flags)
-        raise UsageError(detail=f"give exactly one of {names}", hint=hint)
-    return given[0]

@@ -59,19 +59,12 @@ def deploy(
     """
     from naap_ops import exclusion
     from naap_ops.deploys import deploy as deploys
-    from naap_ops.errors import Refused, UsageError
+    from naap_ops.tasks.flags import no_backup_meant, not_both
 
-    if backup and no_backup:
-        raise UsageError(detail="--backup or --no-backup, not both")
-    if capture and no_capture:
-        raise UsageError(detail="--capture or --no-capture, not both")
-    if tenant and all_tenants:
-        raise UsageError(detail="--tenant or --all-tenants, not both")
-    if no_backup and not (call.yes or dry_run):
-        raise Refused(
-            reason="--no-backup leaves no way back from a migration that fails half-way: nothing was done",
-            hint="Give --yes as well if that is meant; or --backup ID, one of the last hour.",
-        )
+    not_both(backup=backup, no_backup=no_backup)
+    not_both(capture=capture, no_capture=no_capture)
+    not_both(tenant=tenant, all_tenants=all_tenants)
+    no_backup_meant(call, no_backup=no_backup, dry_run=dry_run)
     call.override(prisma__root=project)
     asked = deploys.Asked(backup, no_backup, tuple(allow_unproved or ()), tenant, all_tenants, capture, no_capture, no_parked)
     exclusion.look(call.app, call.database, "deploy")

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from naap_ops.errors import Findings
-from naap_ops.tasks.command import Call, command, one_of
+from naap_ops.tasks.command import Call, command
+from naap_ops.tasks.flags import one_of
 from naap_ops.wording import count_of
 
 if TYPE_CHECKING:

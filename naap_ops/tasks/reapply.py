@@ -47,17 +47,16 @@ def reapply(
     """
     from naap_ops import exclusion
     from naap_ops.deploys.deploy import Asked
-    from naap_ops.errors import Refused, UsageError
+    from naap_ops.errors import UsageError
     from naap_ops.rollback import reapply as procedure
+    from naap_ops.tasks.flags import no_backup_meant, not_both
 
     if not migration:
         raise UsageError(detail="which migration? --migration NAME, or latest")
-    for one, other in ((backup and no_backup, "--backup or --no-backup"), (capture and no_capture, "--capture or --no-capture"),
-                       (tenant and all_tenants, "--tenant or --all-tenants")):  # fmt: skip
-        if one:
-            raise UsageError(detail=f"{other}, not both")
-    if no_backup and not (call.yes or dry_run):
-        raise Refused(reason="--no-backup leaves no way back where it fails half-way: nothing was done", hint="Give --yes too.")
+    not_both(backup=backup, no_backup=no_backup)
+    not_both(capture=capture, no_capture=no_capture)
+    not_both(tenant=tenant, all_tenants=all_tenants)
+    no_backup_meant(call, no_backup=no_backup, dry_run=dry_run)
     call.override(prisma__root=project)
     asked = Asked(backup, no_backup, tuple(allow_unproved or ()), tenant, all_tenants, capture, no_capture)
     exclusion.look(call.app, call.database, "reapply")

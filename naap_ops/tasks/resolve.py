@@ -5,7 +5,8 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, Any
 
-from naap_ops.tasks.command import Call, command, one_of
+from naap_ops.tasks.command import Call, command
+from naap_ops.tasks.flags import not_both, one_of
 
 if TYPE_CHECKING:
     from naap_ops.prisma.resolving import Plan
@@ -39,11 +40,9 @@ def resolve(
     Example: invoke resolve --rolled-back failed
     """
     from naap_ops import statuses
-    from naap_ops.errors import UsageError
     from naap_ops.prisma.resolving import Request
 
-    if tenant and all_tenants:
-        raise UsageError(detail="--tenant or --all-tenants, not both")
+    not_both(tenant=tenant, all_tenants=all_tenants)
     one_of({"applied": applied, "rolled_back": rolled_back, "baseline": baseline})
     call.override(prisma__root=project)
     request = Request(tuple(applied or ()), rolled_back, baseline)

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 from invoke.collection import Collection
 
 from naap_ops.errors import UsageError
-from naap_ops.tasks.command import Call, command, number, one_of
+from naap_ops.tasks.command import Call, command
+from naap_ops.tasks.flags import number, one_of
 from naap_ops.tasks.progress import progress
 
 if TYPE_CHECKING:

@@ -7,7 +7,8 @@ from typing import Any
 
 from naap_ops.errors import OpsError, Partial
 from naap_ops.tasks.backup import one
-from naap_ops.tasks.command import Call, command, number
+from naap_ops.tasks.command import Call, command
+from naap_ops.tasks.flags import number
 from naap_ops.tasks.several import no_single_one
 
 

@@ -16,6 +16,8 @@ from tests.integration.prisma.conftest import INIT, PROFILE, WALLET, Site, site
 from tests.integration.prisma.test_deploy import deploy
 from tests.integration.prisma.test_images import DESTROYS, LOSSY, SHOP, contents, images, shop
 
+pytestmark = pytest.mark.also(15, 18)
+
 __all__ = ["shop", "site"]
 
 BACK = ("rollback", "--migration", "latest", "--strategy", "reverse", "--yes")

@@ -4,7 +4,6 @@ since survives or is a conflict that is listed."""
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,8 +12,9 @@ import pytest
 from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 
-from naap_ops.postgres.conninfo import ConnInfo
-from tests.imaging import Trip, trip
+from tests.imaging import Trip
+
+pytestmark = pytest.mark.also(15, 18)
 
 BEFORE = """
 create type kind as enum ('old', 'new');
@@ -100,36 +100,12 @@ def _rows(journey: Trip) -> dict[str, dict[int, dict[str, Any]]]:
     return {table: {row["id"]: row for row in journey.rows(f"select to_jsonb(t) from {table} t")} for table in "pc"}
 
 
-@pytest.fixture
-def base(any_database: ConnInfo) -> Iterator[Trip]:
-    with trip(any_database, "") as journey:
-        yield journey
-
-
-def _runs(journey: Trip, scripts: list[str]) -> list[str]:
-    """Those that run one after the other; nothing of them stays."""
-    kept = []
-    journey.live.execute("begin")
-    for script in scripts:
-        journey.live.execute("savepoint s")
-        try:
-            journey.live.execute(script.encode())
-        except psycopg.Error:
-            journey.live.execute("rollback to savepoint s")
-        else:
-            kept.append(script)
-    journey.live.execute("rollback")
-    return kept
-
-
 @pytest.mark.long
 @settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(scripts=steps, since=writes)
 def test_there_and_back_with_writes_in_between(base: Trip, scripts: list[str], since: list[Write]) -> None:
-    base.live.execute("rollback; drop schema if exists public, naap_ops cascade; create schema public")
-    base.before, base.images, base.conflicts = BEFORE, (), []
-    base.run(base.live, BEFORE)
-    script = ";\n".join(_runs(base, scripts))
+    base.afresh(BEFORE)
+    script = base.that_run(scripts)
     if not script:
         event("nothing runs")
         return

@@ -3,7 +3,6 @@ against a copy of the database from before, to which the test itself has applied
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import psycopg
@@ -11,8 +10,9 @@ import pytest
 from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 
-from naap_ops.postgres.conninfo import ConnInfo
-from tests.imaging import Trip, trip
+from tests.imaging import Trip
+
+pytestmark = pytest.mark.also(15, 18)
 
 TYPES = {
     "int": ("1", "-2147483648", "2147483647"),
@@ -146,34 +146,6 @@ writes = st.lists(
 )
 
 
-@pytest.fixture
-def base(any_database: ConnInfo) -> Iterator[Trip]:
-    with trip(any_database, "") as journey:
-        yield journey
-
-
-def _fresh(journey: Trip, before: str) -> None:
-    journey.live.execute("rollback; drop schema if exists public, naap_ops cascade; create schema public")
-    journey.before, journey.images, journey.conflicts = before, (), []
-    journey.run(journey.live, before)
-
-
-def _that_run(journey: Trip, scripts: list[str]) -> str:
-    """Those that run one after the other; nothing of them stays."""
-    kept = []
-    journey.live.execute("begin")
-    for script in scripts:
-        journey.live.execute("savepoint s")
-        try:
-            journey.live.execute(script.encode())
-        except psycopg.Error:
-            journey.live.execute("rollback to savepoint s")
-        else:
-            kept.append(script)
-    journey.live.execute("rollback")
-    return "; ".join(kept)
-
-
 def _written(journey: Trip, write: Write) -> bool:
     """Do it; whether anything has changed."""
     left = journey.contents()
@@ -191,8 +163,8 @@ def _written(journey: Trip, write: Write) -> bool:
 @given(data=st.data(), shape=shapes())
 def test_there_and_back(base: Trip, data: st.DataObject, shape: Shape) -> None:
     """Nobody writes meanwhile: everything is as before, but for what was named before the deploy."""
-    _fresh(base, shape.script())
-    script = _that_run(base, data.draw(st.lists(statements(shape), min_size=1, max_size=4)))
+    base.afresh(shape.script())
+    script = base.that_run(data.draw(st.lists(statements(shape), min_size=1, max_size=4)))
     was = base.contents()
     plain = base.made(script) if script else None
     if plain is None or plain.status != "proved":
@@ -219,8 +191,8 @@ def test_there_and_back(base: Trip, data: st.DataObject, shape: Shape) -> None:
 def test_there_and_back_with_writes(base: Trip, data: st.DataObject, shape: Shape, since: list[Write]) -> None:
     """The oracle is the database of before, to which the same writes were applied, in the tables that are still the same; rows
     that are listed as conflicts may differ."""
-    _fresh(base, shape.script())
-    script = _that_run(base, data.draw(st.lists(statements(shape), min_size=1, max_size=3)))
+    base.afresh(shape.script())
+    script = base.that_run(data.draw(st.lists(statements(shape), min_size=1, max_size=3)))
     plain = base.made(script) if script else None
     if plain is None or plain.status != "proved" or any(loss["source"] == "cannot" for loss in plain.losses):
         event("nothing runs, refused, or named")
@@ -240,7 +212,7 @@ def test_there_and_back_with_writes(base: Trip, data: st.DataObject, shape: Shap
         event("stopped, and nothing was changed")
         return
     now, listed = base.contents(), {(table.removeprefix("public."), key) for table, key, _ in base.conflicts}
-    _fresh(base, shape.script())
+    base.afresh(shape.script())
     for write in done:
         # what refers to a row that went is a conflict, and left out
         base.live.execute(f"set session_replication_role = {'origin' if write.where == 'true' else 'replica'}".encode())

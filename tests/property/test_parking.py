@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -15,12 +14,13 @@ import pytest
 from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 
-from naap_ops.postgres.conninfo import ConnInfo
 from naap_ops.reverse.document import segments
 from naap_ops.reverse.images import parked, parking, store
 from naap_ops.reverse.images.unparking import Back, bring_back
 from naap_ops.reverse.render import quoted
-from tests.imaging import MIGRATION, Trip, trip
+from tests.imaging import MIGRATION, Trip
+
+pytestmark = pytest.mark.also(15, 18)
 
 BEFORE = """
 create type kind as enum ('old', 'new');
@@ -104,16 +104,8 @@ class Journey:
             return bring_back(live, MIGRATION, "public", fresh=True)
 
 
-@pytest.fixture
-def base(any_database: ConnInfo) -> Iterator[Trip]:
-    with trip(any_database, "") as journey:
-        yield journey
-
-
 def start(base: Trip, scripts: list[str]) -> tuple[Journey, str]:
-    base.live.execute("rollback; drop schema if exists public, naap_ops cascade; create schema public")
-    base.before, base.images, base.conflicts = BEFORE, (), []
-    base.run(base.live, BEFORE)
+    base.afresh(BEFORE)
     return Journey(base), ";\n".join(scripts)
 
 

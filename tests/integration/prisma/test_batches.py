@@ -17,6 +17,8 @@ from tests.integration.prisma.conftest import Site
 from tests.integration.prisma.test_deploy import deploy
 from tests.integration.prisma.test_rollback import rollback
 
+pytestmark = pytest.mark.also(15, 18)
+
 BIG, DROPS = "20260401000000_big", "20260501000000_drops"
 TABLES = """CREATE TYPE "Kind" AS ENUM ('old', 'new');
 CREATE TABLE "Big" ("id" SERIAL NOT NULL, "of" "Kind" NOT NULL, "plain" TEXT, "must" TEXT NOT NULL, "given" INTEGER DEFAULT 7,

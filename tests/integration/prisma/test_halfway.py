@@ -15,6 +15,8 @@ from tests.integration.prisma.test_deploy import deploy
 from tests.integration.prisma.test_rollback import rollback, shape
 from tests.prisma.engines import Prisma
 
+pytestmark = pytest.mark.also(15, 18)
+
 HALF = "20260401000000_half"
 # Statement 4 fails on the row of the live database, when three have been committed.
 COMMITS = """BEGIN;

@@ -15,6 +15,8 @@ from tests.integration.prisma.conftest import SCHEMA, Site
 from tests.integration.prisma.test_deploy import deploy
 from tests.integration.prisma.test_rollback import rollback
 
+pytestmark = pytest.mark.also(15, 18)
+
 SHOP, LOSSY = "20260401000000_shop", "20260501000000_lossy"
 TABLES = """CREATE TABLE "Shop" ("id" SERIAL NOT NULL, "name" TEXT NOT NULL, "rank" INTEGER,
   CONSTRAINT "Shop_pkey" PRIMARY KEY ("id"));

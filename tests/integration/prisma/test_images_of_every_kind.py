@@ -16,6 +16,8 @@ from tests.integration.prisma.test_images import DESTROYS, LOSSY, ROWS, SHOP, TA
 from tests.integration.prisma.test_rollback import rollback
 from tests.s3server import WeedServer
 
+pytestmark = pytest.mark.also(15, 18)
+
 KINDS, WORSE = "20260401000000_kinds", "20260501000000_worse"
 MAKES = """
 CREATE TYPE "Mood" AS ENUM ('SAD', 'OK', 'GLAD');

@@ -21,6 +21,8 @@ from tests.integration.prisma.test_rollback import rollback
 from tests.integration.prisma.test_untrack import git
 from tests.prisma.engines import Prisma
 
+pytestmark = pytest.mark.also(15, 18)
+
 BASE, GROWS = "20260401000000_base", "20260501000000_grows"
 TABLES = """CREATE TYPE "Tier" AS ENUM ('FREE', 'PAID');
 CREATE TABLE "Shop" ("id" SERIAL NOT NULL, "name" TEXT NOT NULL, CONSTRAINT "Shop_pkey" PRIMARY KEY ("id"));

@@ -20,6 +20,8 @@ from tests.desk import wait_until
 from tests.integration.prisma.conftest import INIT, PROFILE, TABLE, WALLET, Site
 from tests.prisma.engines import Prisma
 
+pytestmark = pytest.mark.also(15, 18)
+
 COLUMN = "20260401000000_add_balance"
 INDEX = "20260501000000_index_balance"
 DROP = "20260601000000_drop_balance"

@@ -10,6 +10,8 @@ from naap_ops.reverse.images import taking
 from naap_ops.reverse.images.model import images_of
 from tests.imaging import MIGRATION, trip
 
+pytestmark = pytest.mark.also(15, 18)
+
 PEOPLE = """
 create type "Role" as enum ('USER', 'ADMIN');
 create table "Team" (id integer generated always as identity primary key, name text not null);

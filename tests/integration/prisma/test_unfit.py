@@ -20,6 +20,8 @@ from tests.integration.prisma.test_deploy import deploy
 from tests.integration.prisma.test_parking import parked, reapply
 from tests.integration.prisma.test_rollback import rollback
 
+pytestmark = pytest.mark.also(15, 18)
+
 BASE, LOOSER = "20260401000000_base", "20260501000000_looser"
 
 

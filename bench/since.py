@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -52,8 +53,18 @@ class Since:
         for name, was in self.before.tables.items():
             if name not in self.now.tables:
                 yield Difference(name, None, "the table is gone")
+            elif name not in done and not was.key:
+                yield from self._without_key(name, was, self.now.tables[name])
             elif name not in done:  # dropped by the migration, and made again: nobody could write to it
                 yield from self._unless_listed(_Table(self, name, was, was, self.now.tables[name], other=True))
+
+    def _without_key(self, name: Name, was: Held, now: Held) -> Iterator[Difference]:
+        """As many rows may be others as conflicts are listed; which, nothing tells."""
+        old, new = (Counter(tuple(row.get(column) for column in was.columns) for row in held.rows) for held in (was, now))
+        other, listed = (old - new).total(), sum(1 for table, _ in self.conflicts if table == ".".join(name))
+        if other > listed:
+            yield Difference(name, None, f"{other} rows are not there or are others, {listed} are listed")
+        self.listed += other
 
     def _unless_listed(self, table: _Table) -> Iterator[Difference]:
         for key, column, what in table.wrong():

@@ -22,8 +22,9 @@ from naap_ops.reverse.images import parking
 from naap_ops.reverse.images.parking import Expected
 from naap_ops.rollback import ways
 from naap_ops.rollback.choosing import Flags, Found, refusal
+from naap_ops.rollback.undoing import Undoing, by_reverse
 from naap_ops.rollback.unit import Putting
-from naap_ops.rollback.ways import Undoing, Way
+from naap_ops.rollback.ways import Way
 from naap_ops.wording import count_of
 
 if TYPE_CHECKING:
@@ -211,7 +212,7 @@ def planned(app: App, database: str | None, asked: Asked, connection: Connection
             reason=f"rows cannot be parked: {unable or 'park.enabled is off'}",
             hint="--park parks all the same." if not unable else "A role that may; or --default for what does not fit.",
         )
-    reverse = ways.by_reverse(app, wanted, undoing, connection, chosen, backup, park=park, flags=flags)
+    reverse = by_reverse(app, wanted, undoing, connection, chosen, backup, park=park, flags=flags)
     restore = ways.by_restore(connection, backup, problem, list(undone) if asked.tenant else None)
     found = (reverse, restore)
     unfit = _undecided_rows(reverse, restore, asked)

@@ -13,11 +13,10 @@ from naap_ops.errors import OpsError
 from naap_ops.restore.outcome import size_text
 from naap_ops.reverse import files
 from naap_ops.reverse.images import store
-from naap_ops.reverse.images.model import Image, Keep, images_of
-from naap_ops.reverse.images.parks import Park
+from naap_ops.reverse.images.model import Image, images_of
 from naap_ops.reverse.images.staged import Staged
-from naap_ops.reverse.unfit import Unfit
 from naap_ops.rollback import rehydrating
+from naap_ops.rollback.known import Known
 from naap_ops.wording import count_of
 
 if TYPE_CHECKING:
@@ -38,31 +37,6 @@ from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamesp
   (select rolsuper from pg_catalog.pg_roles where rolname = current_user) s (super)
 where n.nspname = %s and c.relname = %s
 """
-_DATA: Final = ("rows", "values", "residue")
-
-
-@dataclass(frozen=True)
-class Known:
-    """A reverse that is proved: its ``text``, its ``losses``, the ``keeps`` that would make up for them, and the ``parks`` that
-    keep what it takes away itself (None: not known, it was written by an older version). ``unheld``: likewise rows that may not
-    fit the state before the migration."""
-
-    text: str
-    losses: Sequence[Mapping[str, Any]]
-    keeps: Sequence[Keep] | None = ()
-    parks: Sequence[Park] | None = ()
-    unheld: Sequence[Unfit] | None = ()
-
-    @property
-    def complete(self) -> bool:
-        """All that could make up for its losses is known."""
-        since = any(loss.get("since") for loss in self.losses)
-        return not (self.loses_data and self.keeps is None) and not (since and self.parks is None)
-
-    @property
-    def loses_data(self) -> bool:
-        """Rows or values that were there before the migration are not there after the reverse."""
-        return any(not loss.get("since") and loss["loss"] in _DATA and loss.get("object") for loss in self.losses)
 
 
 @dataclass(frozen=True)

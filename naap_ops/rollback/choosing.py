@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 _SECONDS: Final = 0.5  # for the plan: what takes longer to count is left to the run
 _KEYS: Final = 5
 _NULL: Final = "NULL"
+_ANOTHER: Final = "Give a value that is good before the migration and after it; where there is none: --park-rows."
 _LENGTH: Final = re.compile(r"character(?: varying)?\((\d+)\)")
 
 
@@ -104,7 +105,7 @@ class Choosing:
             if each.absent and flag is not None:
                 value = _value(flag, each)
                 if value is None:
-                    raise Refused(reason=f"{each.where} must not be null: {flag}", hint="Another value, or --park-rows.")
+                    raise Refused(reason=f"{each.where} must not be null: {flag}", hint=_ANOTHER)
                 values[each.relation, each.column] = value
         return values
 
@@ -181,7 +182,7 @@ class Choosing:
         """Raises Refused."""
         limit = _LENGTH.fullmatch(unfit.type)
         if value is not None and limit is not None and len(value) > int(limit[1]):
-            raise Refused(reason=f"{unfit.where} is {unfit.type}, which {value!r} does not fit", hint="Another value.")
+            raise Refused(reason=f"{unfit.where} is {unfit.type}, which {value!r} does not fit", hint=_ANOTHER)
         given = f"{_NULL if value is None else literal(value)}::{unfit.type}"
         query = f"SELECT ({unfit.condition}) FROM (SELECT {given} AS {quoted(unfit.column)}) r"
         try:
@@ -194,9 +195,9 @@ class Choosing:
             if self.connection.broken:
                 raise
             reason = error.diag.message_primary or str(error)
-            raise Refused(reason=f"{unfit.where} does not take {value!r}: {reason}", hint="Another value.") from None
+            raise Refused(reason=f"{unfit.where} does not take {value!r}: {reason}", hint=_ANOTHER) from None
         if wrong == (True,) and not unfit.absent:
-            raise Refused(reason=f"{value!r} does not fit {unfit.where} either: {unfit.reason}", hint="Another value.")
+            raise Refused(reason=f"{value!r} does not fit {unfit.where} either: {unfit.reason}", hint=_ANOTHER)
 
     def _refer(self, several: Sequence[Unfit], schema: str, whole: frozenset[Name]) -> None:
         if not several:

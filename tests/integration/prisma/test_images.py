@@ -345,13 +345,23 @@ def test_what_would_have_stopped_it_is_put_right_or_a_conflict(shop: Site) -> No
     ]  # fmt: skip
 
 
-def test_a_newer_label_stops_the_rollback_and_its_row_is_named(shop: Site) -> None:
+def test_a_newer_label_stops_the_rollback_its_row_is_named_and_can_be_parked(shop: Site) -> None:
     shop.add("20260402000000_kinds", KINDS)
     deploy(shop)
     shop.add(LOSSY, RENAMED)
     deploy(shop)
     shop.sql("""insert into "Shop" (rank, name, kind) values (5, 'd', 'versioned')""")
     stopped = shop.run("rollback", "--migration", "latest", "--yes", "--json")
-    assert stopped.code != 0
-    assert 'rows of "Shop" hold values in kind which the enum did not have: change them first (1 row, of key 4)' in stopped.err
-    assert shop.ask('select array_agg(distinct kind::text order by kind::text) from "Shop"') == ["versioned", "versionless"]
+    assert (stopped.code, stopped.json["error"]) == (17, "RowsUnfit")
+    [unfit] = stopped.json["unfit"]
+    assert (unfit["table"], unfit["column"], unfit["rows"], unfit["keys"]) == ("public.Shop", "kind", 1, ["4"])
+    kinds = 'select array_agg(kind::text order by id) from "Shop"'
+    assert set(shop.ask(kinds)) == {"versioned", "versionless"}
+    back = ("rollback", "--migration", "latest", "--yes", "--json")
+    refused = shop.run(*back, "--default", "Shop.kind=complex")  # no label is in both
+    assert (refused.code, refused.json["error"]) == (17, "Refused")
+    assert "--park-rows" in refused.json["hint"]
+    done = shop.run(*back, "--park-rows")
+    assert done.code == 0, done.err
+    assert shop.ask(kinds) == ["simple", "simple", "simple"]
+    assert done.json["parked"]["public.Shop"] == 1

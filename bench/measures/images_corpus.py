@@ -10,6 +10,7 @@ import re
 from collections import Counter
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -31,7 +32,7 @@ from naap_ops.postgres.scratch import ScratchServer
 from naap_ops.postgres.session import Connection, connect
 from naap_ops.postgres.tools import installations
 from naap_ops.reverse.document import segments
-from naap_ops.reverse.images import brought, taking
+from naap_ops.reverse.images import brought, parked, parking, store, taking
 from naap_ops.reverse.images.model import Image, images_of
 from naap_ops.reverse.make import Reverse, make
 from naap_ops.reverse.proof import Shadow
@@ -250,13 +251,16 @@ class _Trial:
             taking.after(live, taken)
         return live
 
-    def _down(self, live: Connection, back: Reverse) -> set[tuple[str, str]]:
-        """Conflicts by table and key. Raises _Stopped."""
+    def _down(self, live: Connection, back: Reverse, *, put: bool = False) -> set[tuple[str, str]]:
+        """Conflicts by table and key, with ``put`` also rows that are parked because the migration put them there. Raises
+        _Stopped."""
         parts, listed = segments(back.text), set[tuple[str, str]]()
+        store.prepare(live)
         try:
             for part in parts:
                 if part.transactional:
                     live.execute("begin")
+                    listed |= self._parked(live, back) if put and part is parts[0] else set()
                     live.execute(part.sql.encode())
                     _, conflicts, _ = brought.counted(live)
                     listed |= {(each["table"], each["key"]) for each in conflicts}
@@ -268,6 +272,17 @@ class _Trial:
             live.execute("rollback")
             raise _Stopped(error) from error
         return listed
+
+    def _parked(self, live: Connection, back: Reverse) -> set[tuple[str, str]]:
+        put = [park for park in back.parks if park.put]
+        facts = {"migration": self.script.name, "schema": "public", "attempt": ""}
+        parking.park(live, put, **facts, lasting=timedelta(days=1))
+        found = set()
+        for each in parked.found(live):
+            key = ", ".join(f"k{at}::text" for at, _ in enumerate(each.park.key, 1))
+            rows = live.execute(f"select concat_ws(', ', {key}) from {each.name}".encode()).fetchall()
+            found |= {(each.relation, value) for (value,) in rows}
+        return found
 
     # --- nobody writes ------------------------------------------------------------------------------------------------
 
@@ -296,7 +311,7 @@ class _Trial:
             writes.write(live, crc32(self.script.name.encode()))
             written = judge.contents(live)
             try:
-                conflicts = self._down(live, back)
+                conflicts = self._down(live, back, put=True)
             except _Stopped as stopped:
                 return {"since": "stopped by name" if stopped.named else "stopped", "why": str(stopped)}
             seen = Since(before, left, written, judge.contents(live), conflicts, live)

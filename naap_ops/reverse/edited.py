@@ -55,7 +55,7 @@ def prove(shadow: Shadow, script: Script, text: str, sql: Sql, *, state: str, by
     kept, cannot = keeps(planned, done.steps, before, done.after)
     parked = parks(planned, done.steps, before, done.after)
     unheld = unfits(planned, done.steps, before, done.after, sql)
-    planned = marked(planned, done.steps, done.after, parked)
+    planned = marked(planned, done.steps, before, done.after, parked)
     facts = verdicts.facts(state, before.major, "proved", *proof.lines(), *extra)
     head = document.write(planned, guards(before, done.after, sql), facts).partition("\n\n")[0]
     text = f"{head}\n\n{body}"

@@ -170,7 +170,7 @@ def make(
     found = guards(before, done.after, sql)
     parked = parks(planned, done.steps, before, done.after)
     unheld = unfits(planned, done.steps, before, done.after, sql)
-    planned, kept, cannot = _answered(marked(planned, done.steps, done.after, parked), done, before, sql)
+    planned, kept, cannot = _answered(marked(planned, done.steps, before, done.after, parked), done, before, sql)
     if not prove:
         text, differing = document.write(planned, found, facts), explain(planned, done.steps, before)
         return Reverse(

@@ -120,15 +120,15 @@ class Unit(Step):
 
     def _park(self, connection: Connection) -> None:
         """What the reverse takes away, for rolling forward again. Tables that go first, as their rows may refer to rows that do
-        not fit; columns after those, which are parked whole."""
+        not fit; the rest after those, which are parked whole."""
         attempt = tracking.read(connection, self.schema).attempt(self.migration)
         facts = {"migration": self.migration, "schema": self.schema, "attempt": attempt}
-        whole = [park for park in self.parks if park.whole]
+        whole = [park for park in self.parks if park.goes]
         parked = parking.park(connection, whole, **facts, lasting=self.lasting)
         names = [park.relation for park in whole]
         fitted = fit(connection, self.chosen, Attempt(**facts, lasting=self.lasting), whole=names, keep=self.keep)
-        columns = parking.park(connection, [park for park in self.parks if not park.whole], **facts, lasting=self.lasting)
-        for more in (fitted.parked, columns):
+        others = parking.park(connection, [park for park in self.parks if not park.goes], **facts, lasting=self.lasting)
+        for more in (fitted.parked, others):
             for table, rows in more.items():
                 parked[table] = parked.get(table, 0) + rows
         self.ground.journal.fact(self.name, parked=parked, defaulted=fitted.defaulted)

@@ -86,7 +86,7 @@ def expected(connection: Connection, migration: str, parks: Iterable[Park], unti
             continue
         rows, unknown, size = row
         counted = None
-        if rows <= _COUNTED_ROWS:
+        if rows <= _COUNTED_ROWS or park.put:  # by key
             counted = _counted(connection, park, until)
         share, width = _statistics(connection, park)
         number = rows * share if counted is None else counted
@@ -154,10 +154,12 @@ def _park(
     done: dict[str, int] = {}
     for each in parks:
         _meant(connection, each)
-        sequences = _sequences(connection, each) if each.whole else {}
+        sequences = _sequences(connection, each) if each.goes else {}
         entry = parked.Entry(parked.table_of(migration, each, attempt), migration, schema, attempt, each, sequences)
         rows = kept(connection, entry, f"{_from(each)} WHERE {_written(each)}", lasting)
-        done |= {".".join(each.relation): rows} if rows else {}
+        if rows:
+            table = ".".join(each.relation)
+            done[table] = done.get(table, 0) + rows
     return done
 
 
@@ -195,7 +197,7 @@ def _meant(connection: Connection, park: Park) -> None:
 
 def _from(park: Park) -> str:
     """Of a table that goes the children, if any, are tables of their own."""
-    return f"{'ONLY ' if park.whole else ''}{relation(park.relation)} t"
+    return f"{'ONLY ' if park.goes else ''}{relation(park.relation)} t"
 
 
 def _listed(park: Park) -> str:
@@ -210,8 +212,8 @@ def stored(column: ParkedColumn, *, of: str = "t") -> str:
 
 def _written(park: Park) -> str:
     """SQL: somebody has written into the row since the migration, or that is not known."""
-    if park.whole or any(column.given is None for column in park.columns):
-        return "true"
+    if park.put or park.whole or any(column.given is None for column in park.columns):
+        return park.put or "true"
     return " OR ".join(_differs(column) for column in park.columns)
 
 

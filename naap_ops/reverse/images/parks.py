@@ -11,10 +11,13 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, Final
 
 from naap_ops.postgres.catalog.model import Catalog
+from naap_ops.reverse import inserted
 from naap_ops.reverse.casts import base
 from naap_ops.reverse.images.keeps import EXACT, key_of, plain, unique
 from naap_ops.reverse.images.model import Name
 from naap_ops.reverse.model import Loss, Plan, Reversal, Step
+from naap_ops.reverse.ranks import Rank
+from naap_ops.reverse.render import quoted
 
 PARKED: Final = "parked"
 """The source of a loss that is parked."""
@@ -41,7 +44,7 @@ class Park:
     """What is parked of one table: all its rows (``whole``), or values of ``columns`` by ``key``. Without a key only whole.
 
     ``some``: only those rows which the state before cannot hold, or values in whose place others were put; the table lives on
-    meanwhile, and what is written into it stays.
+    meanwhile, and what is written into it stays. ``put``: SQL over ``t``, only the rows that the migration itself put there.
     """
 
     relation: Name
@@ -49,11 +52,18 @@ class Park:
     columns: tuple[ParkedColumn, ...]
     whole: bool
     some: bool = False
+    put: str = ""
 
     @property
     def part(self) -> tuple[Any, ...]:
         """What tells it from others of the same table that are parked with it."""
-        return (self.whole, self.some, *((column.name for column in self.columns) if self.some and not self.whole else ()))
+        values = (column.name for column in self.columns) if self.some and not self.whole else ()
+        return (self.whole, self.some, *values, *(["put"] if self.put else []))
+
+    @property
+    def goes(self) -> bool:
+        """The table goes itself."""
+        return self.whole and not self.some
 
     def moved(self, own: str, schema: str) -> Park:
         """The same of another tenant: what lies in schema ``own`` is meant in ``schema``."""
@@ -67,7 +77,8 @@ class Park:
     def of(cls, data: Mapping[str, Any]) -> Park:
         """What :meth:`as_dict` gave."""
         key, columns = (tuple(ParkedColumn(**each) for each in data[part]) for part in ("key", "columns"))
-        return cls((data["relation"][0], data["relation"][1]), key, columns, data["whole"], data.get("some", False))
+        relation = data["relation"][0], data["relation"][1]
+        return cls(relation, key, columns, data["whole"], data.get("some", False), data.get("put", ""))
 
 
 def parks(plan: Plan, steps: Sequence[Step], first: Catalog, last: Catalog) -> tuple[Park, ...]:
@@ -80,6 +91,7 @@ def parks(plan: Plan, steps: Sequence[Step], first: Catalog, last: Catalog) -> t
             park = _created(table, last) if table.relkind == "r" else None
         else:
             park = _grown(plan, steps, table, first, last)
+            found += _put(key, [where for of, where in _inserted(plan, steps, first, last).values() if of == key], last)
         found += [park] if park is not None else []
     return tuple(found)
 
@@ -103,6 +115,32 @@ def _grown(plan: Plan, steps: Sequence[Step], table: Any, first: Catalog, last: 
         kept.append(_column(row, given))
     key = _key(table.key, last, first)
     return Park((table.schema, table.name), key, tuple(kept), whole=False) if kept and key else None
+
+
+def _put(key: int, conditions: Sequence[str], last: Catalog) -> list[Park]:
+    """Rows that the migration put into a table that was there, as they may be changed since."""
+    table = last.rows["table"][key]
+    told = _key(key, last, None)
+    if not conditions or not told or table.relkind not in ("r", "p") or (table.relkind == "r" and _has_children(last, key)):
+        return []
+    columns = tuple(_column(row) for row in _columns(last, key) if not row.generated)
+    return [Park((table.schema, table.name), told, columns, whole=True, some=True, put=" OR ".join(conditions))]
+
+
+def _inserted(plan: Plan, steps: Iterable[Step], first: Catalog, last: Catalog) -> dict[int, tuple[int, str]]:
+    """By statement the table, and which rows of it an INSERT put there whose text names their keys: the reverse takes them."""
+    taken = {reversal.statement.index for reversal in plan.reversals if any(p.rank == Rank.ROWS for p in reversal.pieces)}
+    found: dict[int, tuple[int, str]] = {}
+    for step in steps:
+        rows = inserted.rows_of(step) if step.statement.tag == "INSERT" and step.statement.index in taken else None
+        if rows is None or not rows.values or rows.table.key not in first.rows["table"].keys() & last.rows["table"].keys():
+            continue
+        now = [last.rows["column"].get(row.key) for row in rows.keys]
+        if all(row is not None and row.type_key == was.type_key for row, was in zip(now, rows.keys, strict=True)):
+            names = ", ".join(f"t.{quoted(row.name)}" for row in now if row is not None)
+            listed = ", ".join(f"({', '.join(values)})" for values in rows.values)
+            found[step.statement.index] = rows.table.key, f"({names}) IN ({listed})"
+    return found
 
 
 def _has_children(catalog: Catalog, key: int) -> bool:
@@ -156,15 +194,18 @@ def _writes(statement: Any, name: str) -> bool:
 # --- losses ---------------------------------------------------------------------------------------------------------
 
 
-def marked(plan: Plan, steps: Iterable[Step], last: Catalog, kept: Sequence[Park]) -> Plan:
+def marked(plan: Plan, steps: Iterable[Step], first: Catalog, last: Catalog, kept: Sequence[Park]) -> Plan:
     """The plan whose losses say that they are parked."""
-    rows = {key_of(last, park.relation) for park in kept if park.whole}
+    rows = {key_of(last, park.relation) for park in kept if park.goes}
+    put = {key_of(last, park.relation) for park in kept if park.put}
     values = {(key_of(last, park.relation), column.name) for park in kept if not park.whole for column in park.columns}
     by_statement = {step.statement.index: step for step in steps}
+    known = _inserted(plan, by_statement.values(), first, last)
 
     def one(reversal: Reversal) -> Reversal:
         step = by_statement[reversal.statement.index]
-        losses = tuple(_marked(loss, step, last, rows, values) for loss in reversal.losses)
+        of = rows | ({known[step.statement.index][0]} & put if step.statement.index in known else set())
+        losses = tuple(_marked(loss, step, last, of, values) for loss in reversal.losses)
         return replace(reversal, losses=losses)
 
     return replace(plan, reversals=tuple(map(one, plan.reversals)))

@@ -125,7 +125,7 @@ class _Work:
         differing = [differ(stored(column), f"i.p{at}", column.equal) for at, column in target.written()]
         changed = f"({' OR '.join(differing)})" if differing else "false"
         missing = f"'{INSERT if park.whole else GONE}'"
-        other = UNFIT if park.whole and park.some else CHANGED
+        other = UNFIT if park.whole and park.some and not park.put else CHANGED
         return (
             f"SELECT i.ctid AS at, CASE WHEN t.ctid IS NULL THEN {missing} WHEN NOT {changed} THEN '{SAME}' "
             f"WHEN {self._untouched(target)} THEN '{UPDATE}' ELSE '{other}' END AS what "
@@ -148,6 +148,8 @@ class _Work:
     def _untouched(self, target: Target) -> str:
         """SQL: nobody has written into the row since the migration; or not into these columns."""
         park = target.parked.park
+        if park.put:  # what an INSERT of some other transaction gave is not known
+            return "true" if self.fresh else "false"
         if park.some:  # the table was there all the time
             given = [_is_given(column, f"i.p{at}") for at, column in target.written()]
             return "false" if park.whole else " AND ".join(given)

@@ -14,6 +14,7 @@ import pytest
 
 from naap_ops.postgres.conninfo import ConnInfo
 from naap_ops.postgres.session import connect
+from naap_ops.reverse.images.unparking import bring_back
 from tests.desk import wait_until
 from tests.integration.prisma.conftest import SCHEMA, Site
 from tests.integration.prisma.test_deploy import deploy
@@ -209,6 +210,47 @@ def test_rows_that_the_migration_inserts_itself(site: Site) -> None:
     rollback(site)
     assert reapply(site)["restored"] == {"public.Plan": 3}
     assert contents(site, tables=("Plan",)) == was
+
+
+PLANS = 'CREATE TABLE "Plan" ("id" INTEGER PRIMARY KEY, "name" TEXT, "of" INTEGER REFERENCES "Plan");\n'
+PUT = """ALTER TABLE "Plan" RENAME "name" TO "title";
+INSERT INTO "Plan" ("id", "title") VALUES (1, 'a'), (2, 'b'), (3, 'c');
+INSERT INTO "Plan" ("id", "title") VALUES (4, 'd');
+ALTER TABLE "Plan" RENAME "title" TO "label";
+"""
+
+
+def test_what_is_written_into_rows_that_it_puts_into_a_table_that_was_there(site: Site) -> None:
+    site.add("20260301000000_plans", PLANS)
+    deploy(site)
+    site.sql("insert into \"Plan\" values (9, 'own')")
+    site.add(GROWS, PUT)
+    deploy(site)
+    site.sql('update "Plan" set label = \'changed\', "of" = 9 where id in (2, 4)', 'delete from "Plan" where id = 3')
+    done = rollback(site, "--strategy", "reverse")
+    assert (done["losses"], done["lost"]) == ([], {})
+    assert done["parked"] == {"public.Plan": 3}
+    assert site.ask('select array_agg(id) from "Plan"') == [9]
+    assert reapply(site)["restored"] == {"public.Plan": 3}
+    assert site.ask('select jsonb_object_agg(id, array[label, "of"::text]) from "Plan"') == {
+        "1": ["a", None], "2": ["changed", "9"], "3": ["c", None], "4": ["changed", "9"], "9": ["own", None],
+    }  # fmt: skip
+
+
+def test_by_a_command_of_ones_own_what_was_written_into_rows_that_it_puts_there_is_listed(site: Site) -> None:
+    """Whose values those are that are there now, nothing tells."""
+    site.add("20260301000000_plans", PLANS)
+    deploy(site)
+    site.add(GROWS, PUT)
+    deploy(site)
+    site.sql("update \"Plan\" set label = 'changed' where id = 2")
+    rollback(site, "--strategy", "reverse")
+    assert site.info is not None
+    with connect(site.info) as connection, connection.transaction():
+        connection.execute(PUT.encode())
+        back = bring_back(connection, GROWS, "public", fresh=False)
+    assert back.left == [{"table": "public.Plan", "key": "2", "columns": [], "reason": "written since"}]
+    assert site.ask('select label from "Plan" where id = 2') == "b"
 
 
 def test_a_mended_script_that_has_another_column(shop: Site) -> None:

@@ -227,6 +227,11 @@ def problem(undecided: Sequence[Found]) -> str:
     return f"rows do not fit: {'; '.join(each.line for each in undecided)} ({_flags(undecided)}--park-rows)"
 
 
+def left(one: Found) -> str:
+    """That one of several schemas will stay behind."""
+    return f"{one.unfit.relation[0]} will be left behind: {one.line} ({_flags([one])}--park-rows)"
+
+
 def refusal(undecided: Sequence[Found], *, restore: bool) -> RowsUnfit:
     """What stops it. ``restore``: it could be done by the backup instead."""
     lines = "\n".join(f"  {each.line}" for each in undecided)

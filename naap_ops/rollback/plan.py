@@ -229,8 +229,10 @@ def planned(app: App, database: str | None, asked: Asked, connection: Connection
 
 
 def _undecided_rows(reverse: Way, restore: Way, asked: Asked) -> tuple[Found, ...]:
-    """Rows that somebody has to choose for first: a restore in place of the reverse would lose more than these. Raises
-    RowsUnfit where there is no other way."""
+    """Rows that somebody has to choose for first: a restore in place of the reverse would lose more than these. Of several
+    schemas each goes by itself, and one with such rows is left behind. Raises RowsUnfit where there is no other way."""
+    if not reverse.problem:
+        return ()
     undecided = tuple(each for each in reverse.unfit if not each.choice)
     if undecided and (asked.strategy == ways.REVERSE or (asked.strategy is None and not restore.possible)):
         raise refusal(undecided, restore=False)

@@ -144,13 +144,16 @@ class _Gathered:
     def way(self, undoing: Sequence[Undoing]) -> Way:
         """All of it, counted. Raises Refused."""
         chosen = self.chosen()
+        alone = len({schema for each in undoing for schema in (*each.applied, *each.failed)}) == 1
+        if not alone:  # one tenant that cannot go back does not keep the others
+            self.told += [choosing.left(each) for each in chosen.undecided]
         until = time.monotonic() + COUNT_SECONDS
         lost = Lost()
         for several, schemas in self.counted:
             lost.add(self.connection, several, schemas, until, (*SOURCES, PARKED) if self.park else SOURCES)
         return Way(
             REVERSE,
-            choosing.problem(chosen.undecided) or self._objection(undoing[0]),
+            (choosing.problem(chosen.undecided) or self._objection(undoing[0])) if alone else "",
             lost.rows,
             tuple(dict.fromkeys(lost.losses)),
             self._seconds(undoing),
@@ -190,9 +193,7 @@ class _Gathered:
         return count + sum(_statements(half.text) for of in self.halves.values() for half in of.values())
 
     def _objection(self, newest: Undoing) -> str:
-        """Why the first reverse would stop, where it is meant for one schema. Of several, each stops or runs by itself."""
-        if len(newest.applied) + len(newest.failed) != 1:
-            return ""
+        """Why the first reverse would stop in the only schema that it is meant for."""
         schema = (*newest.applied, *newest.failed)[0]
         text = self.downs[newest.name] if newest.applied else self.halves[schema][newest.name].text
         if newest.name in self.brought.get(schema, {}):

@@ -53,6 +53,9 @@ def test_rows_that_stand_in_the_way_of_one(deployed: Fleet) -> None:
     deployed.write(OPTIONAL)
     assert deployed.run("deploy", "--all-tenants", "--yes").code == 0
     deployed.sql(USER.format("tenant_01"), "update tenant_01.users set name = null")
+    plan = " ".join(rollback(deployed, "--all-tenants", "--strategy", "reverse", "--dry-run")["plan"])
+    assert "tenant_01 will be left behind: 1 row of tenant_01.users.name" in plan
+    assert "--default tenant_01.users.name=VALUE, or --park-rows" in plan
     told = rollback(deployed, "--all-tenants", "--strategy", "reverse", code=21)
     assert list(told["failed"]) == ["tenant_01"]
     assert [each["schema"] for each in told["done"]] == ["core", "tenant_00", "tenant_02", "tenant_03"]

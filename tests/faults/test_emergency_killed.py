@@ -14,7 +14,7 @@ from tests import emergencies
 from tests.desk import Run, wait_until
 from tests.emergencies import Scene
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.long
 
 WORDS = ("emergency", "--migration", "wallet", "--yes", "--json")
 STEPS = (

@@ -16,7 +16,7 @@ from tests.integration.prisma.conftest import INIT, PROFILE, WALLET, Site, site
 from tests.integration.prisma.test_deploy import deploy
 from tests.integration.prisma.test_images import DESTROYS, LOSSY, SHOP, contents, images, shop
 
-pytestmark = pytest.mark.also(15, 18)
+pytestmark = [pytest.mark.also(15, 18), pytest.mark.long]
 
 __all__ = ["shop", "site"]
 
@@ -65,7 +65,6 @@ def test_a_rollback_that_dies_while_it_fetches_rows(shop: Site, place: str, how:
     assert images(shop) == 0
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("how", ["resume", "abort"])
 @pytest.mark.parametrize("at", [25, 40, 55])
 def test_a_rollback_that_dies_while_rows_come_back(shop: Site, at: int, how: str) -> None:

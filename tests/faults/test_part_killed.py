@@ -18,6 +18,8 @@ from naap_ops.postgres.session import connect
 from tests import restored
 from tests.desk import Desk, wait_until
 
+pytestmark = pytest.mark.long
+
 AIMS = {"schema": ("--schema", "app"), "table": ("--table", "app.t")}
 ROWS = 20_000
 PATIENCE = {"NAAP_OPS_RESTORE__LOCK_TIMEOUT": "60s"}

@@ -21,7 +21,7 @@ from tests.desk import Run
 from tests.emergencies import Scene
 from tests.integration.prisma.conftest import Site
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.long
 
 WORDS = ("emergency", "--migration", "wallet", "--yes", "--json")
 WAYS = ("--resume", "--abort")

@@ -16,10 +16,14 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
+import pytest
+
 from naap_ops.postgres.conninfo import ConnInfo
 
 HERE = Path(__file__).parent
 GENERATIONS = ("6", "7.8", "7.9")
+# The older ones with the long tests.
+EACH_GENERATION = tuple(pytest.param(each, marks=[pytest.mark.long] if each != GENERATIONS[-1] else []) for each in GENERATIONS)
 _CODE = re.compile(r"\bP[13]\d{3}\b")
 _LISTED = re.compile(r"└─ (.+)/$", re.MULTILINE)
 _HISTORY = {"databaseIsBehind": "behind", "migrationsDirectoryIsBehind": "ahead", "historiesDiverge": "diverged"}

@@ -190,7 +190,7 @@ def test_somebody_who_migrates_meanwhile_is_waited_for_once(deployed: Fleet, mon
     assert [each["error"] for each in told["failed"].values()] == ["Busy", *["Refused"] * 4]
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_killed_in_the_middle_the_next_one_goes_on(deployed: Fleet) -> None:
     """The third schema waits for a lock that another holds; what is done by then stays done."""
     from naap_ops.postgres.session import connect
@@ -219,7 +219,7 @@ def test_killed_in_the_middle_the_next_one_goes_on(deployed: Fleet) -> None:
     assert deployed.having(SETTINGS) == list(deployed.schemas)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_by_real_prisma(deployed: Fleet, prisma_packages: Path) -> None:
     """The CLI applies it to each, one tenant fails on its rows, and is content once those are mended."""
     assert deployed.info is not None

@@ -13,7 +13,7 @@ from naap_ops.postgres.conninfo import ConnInfo
 from naap_ops.postgres.session import connect
 from tests import restored
 from tests.desk import Desk
-from tests.prisma.engines import GENERATIONS, Prisma
+from tests.prisma.engines import EACH_GENERATION, Prisma
 
 INIT, PROFILE, WALLET = "20260101000000_init", "20260201000000_add_profile", "20260301000000_add_wallet"
 SCRIPTS = {
@@ -76,7 +76,7 @@ def site(any_database: ConnInfo, tmp_path: Path) -> Iterator[Site]:
                 session.execute(sql.SQL("drop database {} with (force)").format(sql.Identifier(name)))
 
 
-@pytest.fixture(params=GENERATIONS)
+@pytest.fixture(params=EACH_GENERATION)
 def prisma(request: pytest.FixtureRequest, prisma_packages: Path, site: Site) -> Prisma:
     """Each generation of real Prisma, at work on the site."""
     assert site.info is not None

@@ -62,7 +62,7 @@ def real(site: Site, packages: Path, info: ConnInfo) -> Prisma:
     return Prisma("6", packages, site.project, info)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_same_as_the_real_one(site: Site, other: ConnInfo, prisma_packages: Path) -> None:
     """Rows, and every object of the two databases; afterwards each is content with the other's work."""
     site.add("20260401000000_Crlf", "create table crlf (i int);\r\ninsert into crlf values (1);\r\n")
@@ -83,7 +83,7 @@ def test_the_same_as_the_real_one(site: Site, other: ConnInfo, prisma_packages: 
     assert deploy(site) == deploy(site, info=other) == []
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_failure_is_the_same(site: Site, other: ConnInfo, prisma_packages: Path) -> None:
     site.add(LATER, HALF)
     site.add("20260501000000_never", "create table after (i int);")

@@ -88,7 +88,7 @@ def test_every_kind_of_column_is_back_and_nothing_is_left_beside_it(big: Site, w
 # --- while it is under way ------------------------------------------------------------------------------------------
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("how", ["resume", "abort"])
 @pytest.mark.parametrize(
     ("when", "place"),

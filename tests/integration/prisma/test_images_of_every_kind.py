@@ -180,7 +180,7 @@ def peak(site: Site, *words: str) -> int:
     return int(done.stdout.split()[-1]) * 1024
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("megabytes", "pieces"), [(50, 1), pytest.param(1000, 20, marks=pytest.mark.long)], ids=["50 MB", "1 GB"]
 )

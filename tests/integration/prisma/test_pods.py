@@ -22,7 +22,7 @@ from tests import emergencies
 from tests.desk import wait_until
 from tests.emergencies import Scene
 from tests.integration.prisma.conftest import INIT, PROFILE, WALLET, Site
-from tests.prisma.engines import GENERATIONS, Prisma
+from tests.prisma.engines import EACH_GENERATION, Prisma
 
 pytestmark = pytest.mark.long
 
@@ -149,7 +149,7 @@ def emergency(scene: Scene, *words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.CompletedProcess([], done.code, done.out, done.err)
 
 
-@pytest.mark.parametrize("generation", GENERATIONS)
+@pytest.mark.parametrize("generation", EACH_GENERATION)
 @pytest.mark.parametrize("commands", [True, False], ids=["commands", "refused"])
 def test_emergency_held(scene: Scene, prisma_packages: Path, tmp_path: Path, generation: str, commands: bool) -> None:
     if commands:
@@ -165,7 +165,7 @@ def test_emergency_held(scene: Scene, prisma_packages: Path, tmp_path: Path, gen
     assert prisma.status() == "clean" if generation == "6" else prisma.status() in ("clean", "ahead")
 
 
-@pytest.mark.parametrize("generation", GENERATIONS)
+@pytest.mark.parametrize("generation", EACH_GENERATION)
 def test_emergency(scene: Scene, prisma_packages: Path, tmp_path: Path, generation: str) -> None:
     """Without --hold it is deployed again from the swap on, and that is said: by the exit, or among what is left to do."""
     scene.commands()

@@ -192,7 +192,10 @@ def refused(site: Site, *words: str, code: int = 17) -> dict[str, Any]:
     return done.json
 
 
-@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+@pytest.mark.parametrize(
+    "case",
+    [pytest.param(case, id=name, marks=[pytest.mark.long] if at > 5 else []) for at, (name, case) in enumerate(CASES.items())],
+)
 def test_it_stops_and_goes_on_as_chosen(site: Site, case: Case) -> None:
     was = set_up(site, case)
     said = refused(site)
@@ -273,7 +276,7 @@ DOES_NOT = {"note": "null", "kind": "'C'", "code": "'abcd'", "size": "2147483648
             "owner": "2", "part": "0"}  # fmt: skip
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_all_kinds_at_once(place: Site) -> None:
     """Each row has one value that does not fit, but the last, in which all do."""
     place.add(BASE, MANY)

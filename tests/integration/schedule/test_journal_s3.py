@@ -14,7 +14,7 @@ from naap_ops.storage.base import Storage
 from naap_ops.storage.registry import open_storage
 from tests.s3server import WeedServer, environment
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.long
 
 DUE = datetime(2026, 11, 21, 3, tzinfo=UTC)
 

@@ -126,7 +126,9 @@ def test_the_wrong_identity(desk: Desk, bucket: Bucket, configured: bool) -> Non
     assert desk.run("check", NAAP_OPS_CHECK__DRILL_AGE="1h").code == 1
 
 
-@pytest.mark.parametrize("encrypted", [False, True], ids=["readable", "age"])
+@pytest.mark.parametrize(
+    "encrypted", [pytest.param(False, id="readable"), pytest.param(True, id="age", marks=pytest.mark.long)]
+)
 @pytest.mark.parametrize("damage", ["flipped", "gone", "shorter"])
 def test_a_damaged_snapshot(desk: Desk, bucket: Bucket, encrypted: bool, damage: str) -> None:
     """Found, recorded, shown and cried about; the next drill takes the one before."""

@@ -54,7 +54,7 @@ def app_of(desk: Desk) -> App:
     return desk.app()
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("storage", STORAGES)
 @pytest.mark.parametrize("encryption", ENCRYPTIONS)
 @pytest.mark.parametrize("compression", COMPRESSIONS)

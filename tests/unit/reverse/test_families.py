@@ -51,7 +51,7 @@ def test_templates_belong_to_a_family() -> None:
     assert {path.name for path in own_templates().iterdir() if path.is_dir()} <= set(MODULES)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_no_statement_of_the_corpus_is_without_a_family() -> None:
     kinds = {
         kind

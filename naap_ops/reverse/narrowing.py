@@ -28,6 +28,8 @@ _READ: Final = _NUMBERS | {
 }  # fmt: skip
 _OF_USERS: Final = 16384  # oids from here on are not the server's own
 _WHOLE: Final = r"^\s*[-+]?\d+\s*$"
+_NAN: Final = r"^\s*nan\s*$"
+_SPECIAL: Final = r"^\s*(nan|[+-]?inf(inity)?)\s*$"  # what a NUMERIC with a limit has not
 _DECIMAL: Final = r"^\s*[-+]?(\d+\.?\d*|\.\d+)\s*$"
 _SHAPES: Final = {
     "uuid": "^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$",
@@ -104,7 +106,8 @@ def _unread(text: str, was: Any, old: str, major: int) -> str | None:
     if old in _NUMBERS:
         digits = _digits(was)
         over = "false" if digits is None else f"{_beyond(f'{text}::pg_catalog.numeric', *digits)}"
-        return _if_shaped(text, _DECIMAL, over)
+        special = _SPECIAL if digits is None else _NAN
+        return f"{_if_shaped(text, _DECIMAL, over)} AND {text} !~* {literal(special)}"
     return f"{text} !~ {literal(_SHAPES[old])}" if old in _SHAPES else None
 
 

@@ -191,7 +191,7 @@ def _opaque(step: Step) -> Iterator[Loss]:
         return
     named = [(relation[0] or step.before.schema, relation[1]) for relation in step.statement.relations]
     texts = [step.statement.sql, *bodies(step.before, [*calls, *_called(step)])]
-    by_words = [(row.schema, row.name) for row in written(step.before, texts)]
+    by_words = [(row.schema, row.name) for row in sorted(written(step.before, texts), key=lambda row: int(row.key))]
     fires = [fired_by(step, relation, ANY) for relation in by_words]
     by_triggers = [other for each in fires for other in each.tables]
     every = dict.fromkeys([*named, *by_words, *by_triggers])

@@ -36,7 +36,11 @@ class OpsError(Exception):
         """What was done up to the failure stands in the file ``path``; nothing where that is empty."""
         if path:
             self.record = path
-            self.advice = "\n  ".join(each for each in (self.advice, f"What was done is recorded in {path}") if each)
+            self.advise(f"What was done is recorded in {path}")
+
+    def advise(self, line: str) -> None:
+        """One more line of advice."""
+        self.advice = "\n  ".join(each for each in (self.advice, line) if each)
 
 
 class InternalError(OpsError):

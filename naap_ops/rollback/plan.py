@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from naap_ops import reverses, statuses
@@ -22,7 +23,7 @@ from naap_ops.reverse.images import parking
 from naap_ops.reverse.images.parking import Expected
 from naap_ops.rollback import ways
 from naap_ops.rollback.choosing import Flags, Found, refusal
-from naap_ops.rollback.undoing import Undoing, by_reverse
+from naap_ops.rollback.undoing import Before, Undoing, by_reverse
 from naap_ops.rollback.unit import Putting
 from naap_ops.rollback.ways import Way
 from naap_ops.wording import count_of
@@ -203,7 +204,8 @@ def planned(app: App, database: str | None, asked: Asked, connection: Connection
     chosen = {schema: scene.every[schema] for schema in undone}
     undoing = [_undoing(each, scene.folders.get(each), list(chosen.values())) for each in ordered]
     wanted = reverses.Wanted(database, next(iter(undone)), check=True, overwrite=asked.conflicts == OURS)
-    backup, problem = _backup(app, database or app.alias(None) or connection.info.dbname, asked, list(undone), ordered[-1])
+    alias = database or app.alias(None) or connection.info.dbname
+    backup, problem = _backup(app, alias, asked, list(undone), ordered[-1])
     unable = "" if _parks(app, asked) is False else parking.trouble(connection)
     park = _parks(app, asked) and not unable
     flags = Flags(asked.defaults, asked.park_rows, park, asked.conflicts == OURS)
@@ -212,7 +214,7 @@ def planned(app: App, database: str | None, asked: Asked, connection: Connection
             reason=f"rows cannot be parked: {unable or 'park.enabled is off'}",
             hint="--park parks all the same." if not unable else "A role that may; or --default for what does not fit.",
         )
-    reverse = by_reverse(app, wanted, undoing, connection, chosen, backup, park=park, flags=flags)
+    reverse = by_reverse(app, wanted, undoing, connection, chosen, _before(app, alias, asked, backup), park=park, flags=flags)
     restore = ways.by_restore(connection, backup, problem, list(undone) if asked.tenant else None)
     found = (reverse, restore)
     unfit = _undecided_rows(reverse, restore, asked)
@@ -350,6 +352,12 @@ def _backup(app: App, alias: str, asked: Asked, schemas: Sequence[str], oldest: 
     if any(each is None for each in found):
         return None, problem or f"no verified backup is from before {oldest}"
     return min((each for each in found if each is not None), key=lambda each: each.id), ""
+
+
+def _before(app: App, alias: str, asked: Asked, chosen: Backup | None) -> Before:
+    """Each migration's rows come out of the newest backup before it, or out of the one that was asked for."""
+    backups = [chosen] if asked.backup is not None and chosen is not None else statuses.good_backups(app, alias)[0]
+    return partial(statuses.backup_before, backups)
 
 
 def _taken(found: Sequence[Way], asked: Asked) -> Way:

@@ -78,7 +78,8 @@ def reason_not(manifest: Manifest, images: Sequence[Image]) -> str:
 @dataclass
 class Rehydrating(Step):
     """``wanted``: by migration its images, to be registered for ``schema``. ``connection``: on the live database, in
-    autocommit. ``undone``: whether a migration's reverse has run, although a row of it may be held."""
+    autocommit. ``undone``: whether a migration's reverse has run, although a row of it may be held; ``alone``: no other backup
+    gives rows of this schema."""
 
     app: App
     database: str | None
@@ -87,11 +88,12 @@ class Rehydrating(Step):
     schema: str
     wanted: Mapping[str, tuple[Image, ...]]
     undone: Callable[[str], bool] = lambda _: False
+    alone: bool = True
     name: str = field(init=False)
     text: str = field(init=False)
 
     def __post_init__(self) -> None:
-        self.name = f"rows of {self.schema}"
+        self.name = f"rows of {self.schema}" if self.alone else f"rows of {self.schema} from {self.backup_id}"
         self.text = f"getting rows of schema {self.schema} out of backup {self.backup_id}"
 
     def done(self) -> bool:

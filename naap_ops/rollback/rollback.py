@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -44,11 +45,16 @@ from naap_ops.rollback.ways import REVERSE
 
 if TYPE_CHECKING:
     from naap_ops.postgres.session import Connection
+    from naap_ops.rollback.sources import Filled
 
 NAME: Final = "rollback"
 _UNFINISHED: Final = (
     "The others are rolled back, and the folder stays away meanwhile. Mend what stands in the way, then"
     " `invoke rollback --resume`; `invoke rollback --abort` applies it again everywhere."
+)
+_STOPPED: Final = (
+    "What is undone stays undone until `invoke rollback --resume`, which goes on, or `invoke rollback --abort`, which puts it"
+    " back; then another way can be taken, as with --default or --park-rows where rows do not fit."
 )
 
 
@@ -57,7 +63,8 @@ class Request:
     """What is done, as the journal keeps it. ``schemas``: by schema the migrations undone there, newest first. ``downs``: their
     reverses; ``halves``: by schema, for those that had failed half-way there, ``text`` and ``upto`` of :class:`Half`.
     ``filled``: likewise the reverses that bring rows back; ``told``: their conflicts are listed;
-    ``fetched``: the keeps that first come out of backup ``source``; ``staged``: likewise the columns that are filled first;
+    ``fetched``: by schema, backup and migration the keeps that come out of it first; ``staged``: by schema and migration the
+    columns that are filled first;
     ``parks``: likewise what is parked; ``chosen``: what becomes of rows that do not fit, ``keep``: values that are replaced are
     parked."""
 
@@ -74,8 +81,7 @@ class Request:
     address: str | None = None
     filled: dict[str, dict[str, str]] = field(default_factory=dict)
     told: bool = True
-    source: str | None = None
-    fetched: dict[str, dict[str, list[dict[str, Any]]]] = field(default_factory=dict)
+    fetched: dict[str, dict[str, dict[str, list[dict[str, Any]]]]] = field(default_factory=dict)
     staged: dict[str, dict[str, list[dict[str, Any]]]] = field(default_factory=dict)
     parks: dict[str, dict[str, list[dict[str, Any]]]] = field(default_factory=dict)
     chosen: dict[str, dict[str, list[dict[str, Any]]]] = field(default_factory=dict)
@@ -171,6 +177,12 @@ def _interruptible(journal: Journal) -> Iterator[None]:
     """Where it has stopped is said, and how to go on."""
     try:
         yield
+    except Partial:
+        raise
+    except OpsError as error:
+        if journal.outcome is None and not journal.aborting:
+            error.advise(_STOPPED)
+        raise
     except KeyboardInterrupt:
         states = journal.steps()
         raise ProcedureInterrupted(procedure=NAME, id=journal.id, step=states[-1]["name"] if states else "begin") from None
@@ -216,11 +228,7 @@ def _request(app: App, plan: Plan, asked: Asked, address: str) -> Request:
         address,
         {schema: {name: each.text for name, each in of.items()} for schema, of in plan.way.filled.items()},
         asked.conflicts != THEIRS,
-        plan.way.source.id if plan.way.source else None,
-        {
-            schema: {name: [image.keep.as_dict() for image in each.images] for name, each in of.items() if each.from_backup}
-            for schema, of in plan.way.filled.items()
-        },
+        {schema: _fetched(of) for schema, of in plan.way.filled.items()},
         {
             schema: {name: [one.as_dict() for one in each.staged] for name, each in of.items() if each.staged}
             for schema, of in plan.way.filled.items()
@@ -232,6 +240,15 @@ def _request(app: App, plan: Plan, asked: Asked, address: str) -> Request:
         as_json(plan.way.chosen),
         plan.parks,
     )
+
+
+def _fetched(filled: Mapping[str, Filled]) -> dict[str, dict[str, list[dict[str, Any]]]]:
+    """By backup and migration what comes out of it."""
+    found: dict[str, dict[str, list[dict[str, Any]]]] = {}
+    for name, each in filled.items():
+        if each.backup is not None:
+            found.setdefault(each.backup.id, {})[name] = [image.keep.as_dict() for image in each.images]
+    return found
 
 
 def _of(journal: Journal, connection: Connection) -> Request:
@@ -288,24 +305,28 @@ def _filling(unit: Unit, request: Request, jobs: int) -> list[Filling]:
 
 
 def _fetching(app: App, ground: Ground, database: str | None, request: Request) -> list[Rehydrating]:
-    """A step for each schema whose rows come out of the backup."""
-    if request.source is None:
+    """A step for each backup that rows of a schema come out of."""
+    if not any(request.fetched.values()):
         return []
     units = _units(ground, request, app.loaded.settings.park.expires)
-    done = {schema: {unit.migration: unit.done for unit in of} for schema, of in units.items()}
     return [
         Rehydrating(
             app,
             database,
             ground.connection,
-            request.source,
+            backup,
             schema,
-            {name: images_of(name, tuple(map(Keep.of, keeps)), "backup") for name, keeps in of.items()},
-            lambda name, of=done[schema]: of[name](),  # type: ignore[misc]
+            {name: images_of(name, tuple(map(Keep.of, keeps)), "backup") for name, keeps in keeps_of.items()},
+            partial(_undone, units[schema]),
+            alone=len(of) == 1,
         )
         for schema, of in request.fetched.items()
-        if of
+        for backup, keeps_of in of.items()
     ]
+
+
+def _undone(units: Sequence[Unit], migration: str) -> bool:
+    return next(unit for unit in units if unit.migration == migration).done()
 
 
 def _settling(ground: Ground, request: Request) -> Settling:

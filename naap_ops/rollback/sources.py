@@ -41,20 +41,25 @@ where n.nspname = %s and c.relname = %s
 
 @dataclass(frozen=True)
 class Filled:
-    """A reverse with images, of one schema. ``staged``: columns that are filled before it runs."""
+    """A reverse with images, of one schema. ``staged``: columns that are filled before it runs; ``backup``: what they are in,
+    where they were not captured."""
 
     text: str
     losses: Sequence[Mapping[str, Any]]
     images: tuple[Image, ...]
     staged: tuple[Staged, ...] = ()
-
-    @property
-    def from_backup(self) -> bool:
-        return any(image.source == "backup" for image in self.images)
+    backup: Backup | None = None
 
     def lines(self) -> list[str]:
         """What comes back, in sentences."""
-        return [_line(image) + self._way(image) for image in self.images]
+        return [self._line(image) + self._way(image) for image in self.images]
+
+    def _line(self, image: Image) -> str:
+        table, columns = ".".join(image.keep.relation), image.keep.columns
+        what = "rows" if image.keep.whole else f"values of {', '.join(column.name for column in columns)}"
+        if self.backup is not None:
+            return f"{what} of {table}: from backup {self.backup.id}, as they were when it was taken"
+        return f"{what} of {table}: captured, {count_of(image.rows or 0, 'row')}, {size_text(image.bytes or 0)}"
 
     def _way(self, image: Image) -> str:
         """How it comes back, where that takes a while."""
@@ -65,14 +70,6 @@ class Filled:
             return ""
         seconds = (image.rows or 0) * _SECONDS_PER_ROW
         return f"; the table is locked meanwhile, {'at most ' if image.source == 'backup' else ''}about {seconds:.0f} s"
-
-
-def _line(image: Image) -> str:
-    table, columns = ".".join(image.keep.relation), image.keep.columns
-    what = "rows" if image.keep.whole else f"values of {', '.join(column.name for column in columns)}"
-    if image.source == "backup":
-        return f"{what} of {table}: from the backup, as they were when it was taken"
-    return f"{what} of {table}: captured, {count_of(image.rows or 0, 'row')}, {size_text(image.bytes or 0)}"
 
 
 def filled(
@@ -87,11 +84,14 @@ def filled(
     told: list[str],
 ) -> Filled | None:
     """The reverse that also brings rows back, in the schema of ``books``; None where there is nothing to bring, or nothing to
-    bring it from. ``own``: the schema for which ``known`` was made. ``told`` gets why what is there cannot be used."""
+    bring it from. ``own``: the schema for which ``known`` was made; ``backup``: for what was not captured. ``told`` gets why
+    what is there cannot be used."""
     if not known.loses_data:
         return None
     images = store.find(connection, migration.name, books.schema, books.attempt(migration.name))
-    if not images and backup is not None and known.keeps:
+    if images:
+        backup = None
+    elif backup is not None and known.keeps:
         keeps = tuple(keep.moved(own, books.schema) for keep in known.keeps)
         images = tuple(replace(image, source="backup") for image in images_of(migration.name, keeps))
         if reason := rehydrating.reason_not(backup.sound, images):
@@ -118,7 +118,7 @@ def filled(
         reason = (made.unfit or made.reason.splitlines() or ("",))[0]
         told.append(f"{migration.name}: rows do not come back: the proof of that failed: {reason}")
         return None
-    return Filled(made.text, made.losses, images, made.plan.staged if made.plan is not None else ())
+    return Filled(made.text, made.losses, images, made.plan.staged if made.plan is not None else (), backup)
 
 
 def _large(app: App, connection: Connection, image: Image) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from naap_ops.postgres.session import Connection
     from naap_ops.prisma.tracking import Books
 
+Before = Callable[[str, str], Backup | None]
+"""The backup that rows come out of which a migration destroyed and nobody captured, by schema and name."""
 _NO_FLAGS: Final = Flags()
 _RUN_SECONDS: Final = 0.05  # each further reverse, each further schema
 
@@ -52,18 +54,18 @@ def by_reverse(
     undoing: Sequence[Undoing],
     connection: Connection,
     books: Mapping[str, Books],
-    backup: Backup | None = None,
+    before: Before,
     *,
     park: bool = False,
     flags: Flags = _NO_FLAGS,
 ) -> Way:
-    """``undoing`` newest first; ``books`` of the schemas in question; ``backup`` from before all of them; ``park``: what it
-    takes away is parked; ``flags``: what becomes of rows that do not fit. Reverses that are not at hand are made and proved
+    """``undoing`` newest first; ``books`` of the schemas in question; ``park``: what it takes away is
+    parked; ``flags``: what becomes of rows that do not fit. Reverses that are not at hand are made and proved
     now, which takes a while. Raises Refused for flags that are about nothing, or that do not fit."""
     blocked = [f"{each.name}: {each.problem}" for each in undoing if each.problem]
     if blocked:
         return Way(REVERSE, "; ".join(blocked))
-    gathered = _Gathered(app, wanted, connection, books, backup, park, Choosing(connection, flags))
+    gathered = _Gathered(app, wanted, connection, books, before, park, Choosing(connection, flags))
     try:
         for each in undoing:
             gathered.add(each)
@@ -80,7 +82,7 @@ class _Gathered:
     wanted: reverses.Wanted
     connection: Connection
     books: Mapping[str, Books]
-    backup: Backup | None
+    before: Before
     park: bool
     choosing: Choosing
     downs: dict[str, str] = field(default_factory=dict)
@@ -120,8 +122,9 @@ class _Gathered:
         for schema in each.applied:
             here = [one.moved(first, schema) for one in unfit]
             aimed = replace(self.wanted, values=self.choosing.values(here) if values else {})
+            before = self.before(schema, each.name)
             more = sources.filled(
-                self.app, aimed, each.files, found, own, self.books[schema], self.connection, self.backup, self.told
+                self.app, aimed, each.files, found, own, self.books[schema], self.connection, before, self.told
             )
             self.unheld.append((each.name, schema, here, more.images if more is not None else ()))
             if self.park and found.parks:
@@ -161,7 +164,6 @@ class _Gathered:
             self._statements(undoing),
             halves=self.halves,
             filled=self.brought,
-            source=self._source,
             told=tuple(self.told),
             uncounted=tuple(dict.fromkeys(lost.uncounted)),
             parks=self.parks,
@@ -171,11 +173,6 @@ class _Gathered:
             taken=chosen.taken,
         )
 
-    @property
-    def _source(self) -> Backup | None:
-        """The backup, where rows come out of it."""
-        return self.backup if any(one.from_backup for of in self.brought.values() for one in of.values()) else None
-
     def _parked(self, until: float) -> Iterator[Expected]:
         for of in self.parks.values():
             for name, several in of.items():
@@ -184,8 +181,12 @@ class _Gathered:
     def _seconds(self, undoing: Sequence[Undoing]) -> float:
         runs = sum(len(each.applied) + len(each.failed) for each in undoing)
         seconds = START_SECONDS + _RUN_SECONDS * (runs - 1)
-        if self._source is not None:
-            seconds += START_SECONDS + _bytes_of(self._source, self.brought) / LOAD_BYTES_PER_SECOND
+        for of in self.brought.values():
+            by_backup: dict[str, list[Filled]] = {}
+            for one in of.values():
+                if one.backup is not None:
+                    by_backup.setdefault(one.backup.id, []).append(one)
+            seconds += sum(START_SECONDS + _bytes_of(several) / LOAD_BYTES_PER_SECOND for several in by_backup.values())
         return round(seconds, 1)
 
     def _statements(self, undoing: Sequence[Undoing]) -> int:
@@ -202,9 +203,11 @@ class _Gathered:
         return f"{newest.name}: {found}" if found else ""
 
 
-def _bytes_of(backup: Backup, brought: Mapping[str, Mapping[str, Filled]]) -> float:
-    """What of the backup is read, in bytes of its files."""
-    wanted = {image.keep.relation for of in brought.values() for one in of.values() for image in one.images}
+def _bytes_of(several: Sequence[Filled]) -> float:
+    """What of their backup, which is one, is read, in bytes of its files."""
+    backup = several[0].backup
+    assert backup is not None
+    wanted = {image.keep.relation for one in several for image in one.images}
     paths = {table.file for table in backup.sound.tables if (table.schema, table.name) in wanted}
     return float(sum(fact.bytes for fact in backup.sound.files if fact.path in paths))
 

@@ -31,7 +31,7 @@ class Way:
 
     ``losses``: all that is lost, in words. ``downs``: the reverse by migration. ``seconds``: how long it takes, roughly.
     ``uncounted``: those of the losses of which nobody knows how many rows they are: what the migration itself had destroyed.
-    ``filled``: by schema and migration, the reverse that brings rows back; ``source``: the backup that some of them are in.
+    ``filled``: by schema and migration, the reverse that brings rows back.
     ``halves``: by schema and migration, where that failed half-way, the reverse of what took effect; ``told``: how far it came.
     ``parks``: by schema and migration, what of that is parked which the reverse takes away; ``parked``: about how much.
     ``unfit``: rows that the state before cannot hold; ``chosen``: by schema and migration what becomes of them; ``taken``: by
@@ -48,7 +48,6 @@ class Way:
     backup: Backup | None = None
     halves: Mapping[str, Mapping[str, Half]] = field(default_factory=dict)
     filled: Mapping[str, Mapping[str, Filled]] = field(default_factory=dict)
-    source: Backup | None = None
     told: tuple[str, ...] = ()
     uncounted: tuple[str, ...] = ()
     parks: Mapping[str, Mapping[str, Sequence[Park]]] = field(default_factory=dict)

@@ -203,6 +203,27 @@ def test_two_migrations_out_of_one_backup(shop: Site) -> None:
     assert contents(shop) == was
 
 
+def test_of_two_migrations_each_gets_its_rows_out_of_the_newest_backup_before_it(shop: Site) -> None:
+    """What was written between the two backups is only in the second one."""
+    was = contents(shop)
+    shop.add(LOSSY, 'DELETE FROM "Item" WHERE "shop" = 2;\n')
+    deploy(shop, "--no-capture")
+    first = shop.listed()[0].id
+    shop.sql("update \"Shop\" set name = 'between' where name = 'a'")
+    shop.add("20260601000000_more", 'UPDATE "Shop" SET "name" = upper("name");\n')
+    deploy(shop, "--no-capture")
+    second = shop.listed()[0].id
+    how = ("--cascade", "--strategy", "reverse")
+    plan = shop.run("rollback", "--migration", LOSSY, *how, "--dry-run", "--json").json
+    assert [line.partition(", as")[0] for line in plan["ways"][0]["comes_back"]] == [
+        f"values of name of public.Shop: from backup {second}",
+        f"rows of public.Item: from backup {first}",
+    ]
+    outcome = rollback(shop, *how, migration=LOSSY)
+    assert [each["name"] for each in outcome["steps"]][:2] == [f"rows of public from {each}" for each in (second, first)]
+    assert contents(shop) == [[{**row, "name": "between" if row["name"] == "a" else row["name"]} for row in was[0]], was[1]]
+
+
 def test_only_the_files_of_the_tables_in_question_are_read(shop: Site) -> None:
     shop.sql("create table aside as select generate_series(1, 3) i")
     was = contents(shop)

@@ -502,6 +502,22 @@ def test_several_migrations_each_with_its_own(loose: Site) -> None:
     assert parked(loose) == 0
 
 
+def test_rows_that_only_a_newer_rollback_brings_to_light_can_be_chosen_for_after_an_abort(loose: Site) -> None:
+    """Each goes back by itself; what the older finds then was not there when it was planned."""
+    nulls = loose.ask('select count(*) from "Item" where note is null')
+    was = contents(loose, "Item")
+    loose.add("20260601000000_filled", 'UPDATE "Item" SET "note" = \'\' WHERE "note" IS NULL;')
+    deploy(loose)
+    stopped = rollback(loose, "--cascade", migration=LOOSER, code=17)
+    assert "holds nulls" in stopped["message"]
+    assert "--abort" in stopped["hint"]
+    assert "--park-rows" in stopped["hint"]
+    assert loose.run("rollback", "--abort", "--yes", "--json").code == 0
+    rollback(loose)
+    assert contents(loose, "Item") == was
+    assert rollback(loose, "--default", "Item.note=none")["defaulted"] == {"public.Item": nulls}
+
+
 def test_every_tenant_its_own(site: Site) -> None:
     for schema in ("t_1", "t_2"):
         site.sql(f"create schema {schema}")

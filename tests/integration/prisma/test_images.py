@@ -203,6 +203,22 @@ def test_two_migrations_out_of_one_backup(shop: Site) -> None:
     assert contents(shop) == was
 
 
+def test_images_are_exported_to_a_backup_and_come_back_from_there(shop: Site) -> None:
+    """On request by themselves; every backup of the whole database has them too."""
+    was = contents(shop)
+    shop.add(LOSSY, DESTROYS)
+    deploy(shop)
+    exported = shop.backup(label="images", parts={"schemas": ["naap_ops"]})
+    assert {table.schema for table in exported.sound.tables} == {"naap_ops"}
+    assert {table.name for table in exported.sound.tables} <= {table.name for table in shop.backup().sound.tables}
+    shop.sql("drop schema naap_ops cascade")
+    restored = shop.run("restore", "--backup", exported.id, "--schema", "naap_ops", "--yes", "--json")
+    assert restored.code == 0, restored.err
+    outcome = rollback(shop, "--strategy", "reverse")
+    assert outcome["restored"] == {"public.Item": 9, "public.Shop": 3}
+    assert contents(shop) == was
+
+
 def test_of_two_migrations_each_gets_its_rows_out_of_the_newest_backup_before_it(shop: Site) -> None:
     """What was written between the two backups is only in the second one."""
     was = contents(shop)

@@ -115,7 +115,8 @@ def _part(job: tuple[str, list[Path], int, ConnInfo]) -> list[dict[str, Any]]:
             found.append(one)
         if not walk.apply(script):
             break
-    note(f"  {name} from {first}: {dict(Counter(each['outcome'] for each in found))}")
+    since, written = Counter(each["since"] for each in found if each["since"]), sum(each["writes"] for each in found)
+    note(f"  {name} from {first}: {dict(Counter(each['outcome'] for each in found))}; {written} writes, since {dict(since)}")
     walk.drop("base")
     return found
 
@@ -138,7 +139,7 @@ class _Walk:
         """A new database, the copy of another one."""
         self.drop(role)
         source = of if of == "template0" else self.database(of)
-        query = composed.SQL("create database {} template {}")
+        query = composed.SQL("create database {} template {} strategy file_copy")
         with connect(self.info) as connection:
             connection.execute(query.format(composed.Identifier(self.database(role)), composed.Identifier(source)))
         return self.open(role)

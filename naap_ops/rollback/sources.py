@@ -86,7 +86,7 @@ def filled(
     """The reverse that also brings rows back, in the schema of ``books``; None where there is nothing to bring, or nothing to
     bring it from. ``own``: the schema for which ``known`` was made; ``backup``: for what was not captured. ``told`` gets why
     what is there cannot be used."""
-    if not known.loses_data:
+    if not known.loses_data and not known.keeps:
         return None
     images = store.find(connection, migration.name, books.schema, books.attempt(migration.name))
     if images:

@@ -108,7 +108,7 @@ def captures(step: Step, _sql: Sql) -> Iterator[Capture]:
     if step.statement.tag == "INSERT":
         rows = inserted.rows_of(step)
         if rows.table is not None:
-            yield Capture((rows.table.schema, rows.table.name), None, "inserted into")
+            yield Capture((rows.table.schema, rows.table.name), None, "filled by a query" if rows.source else "inserted into")
             for relation in _fired(step, rows).tables:
                 yield Capture(relation, None, "written to by a trigger")
 

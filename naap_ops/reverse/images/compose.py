@@ -15,8 +15,8 @@ from functools import partial
 from typing import Any, Final
 
 from naap_ops.postgres.catalog.model import Catalog
-from naap_ops.reverse import fill
-from naap_ops.reverse.families import constraint, trigger
+from naap_ops.reverse import fill, inserted
+from naap_ops.reverse.families import constraint, insert, trigger
 from naap_ops.reverse.images import referring, staging, statements
 from naap_ops.reverse.images.beginning import Begin, beginnings
 from naap_ops.reverse.images.keeps import Touch, key_of, touches
@@ -84,6 +84,9 @@ class _Work:
     checks: dict[int, dict[str, str]] = field(default_factory=dict)
     instead: dict[int, dict[str, str]] = field(default_factory=dict)
     answered: dict[int, set[str]] = field(default_factory=dict)
+    taken: set[int] = field(default_factory=set)
+    queried: set[int] = field(default_factory=set)
+    """Statements whose rows are told by the image, where else their query would be asked again."""
     staged: dict[str, Staged] = field(default_factory=dict)
     named: dict[tuple[int, str, int], Any] = field(default_factory=dict)
     """By statement, table and number the columns that only get their names, and by which name they are there."""
@@ -296,6 +299,7 @@ class _Work:
                 for place in group:
                     if place.image.keep.whole and place.image.keep.compared and place.compared and place.joinable:
                         self._add(index, step, place, [place.taken()])
+                        self.taken.add(place.table.key)
 
     def _marked(self, index: int, group: Sequence[Place], text: str | None) -> None:
         if text is not None:
@@ -333,12 +337,21 @@ class _Work:
         text = f"WITH {', '.join(parts)} INSERT INTO {statements.RESTORED} {' UNION ALL '.join(counts)}"
         self._add(index, step, wanted[0], [text])
 
+    def _by_query(self, index: int, step: Step) -> None:
+        """Its query may give other rows by now, or rows that somebody has written since: the image knows which they were."""
+        if step.statement.tag == "INSERT":
+            rows = inserted.rows_of(step)
+            if rows.source and rows.deletable and rows.table.key in self.taken:
+                self.queried.add(index)
+                self.answered.setdefault(index, set()).update(check.query for check in insert.checks(step, self.sql))
+
     # --- the whole ----------------------------------------------------------------------------------------------------
 
     def result(self) -> Plan:
         self._rows()
         for index, step in self.steps.items():
             self._orphans(index, step)
+            self._by_query(index, step)
         reversals = [self._reversal(reversal) for reversal in self.plan.reversals]
         known = [f"ANALYZE {image.name}" for image in self.covered.values()]
         opening = [(text, "", "") for text in (*statements.OPENING, *known)] + self.opening
@@ -351,6 +364,7 @@ class _Work:
         pieces = [
             self._only_nulls(index, one)
             for piece in map(partial(self._instead, index), reversal.pieces)
+            if not (index in self.queried and piece.rank == Rank.ROWS)
             for each in self._by_name(index, piece)
             for one in self._quietly(step, each)
         ]
@@ -401,14 +415,15 @@ class _Work:
         )
 
     def _loss(self, step: Step, loss: Loss) -> Loss:
-        if loss.since or loss.relation is None or loss.kind not in ("rows", "values", "residue"):
+        queried = step.statement.index in self.queried
+        if (loss.since and not queried) or loss.relation is None or loss.kind not in ("rows", "values", "residue"):
             return loss
         key = key_of(step.before, loss.relation)
         image = self.covered.get(key) if key is not None else None
         if image is None or not self._holds(step, image, key, loss):
             return loss
         reason = f"as it was before the migration, from the {image.source}"
-        return replace(loss, source=image.source, rows=image.rows, bytes=image.bytes, reason=reason)
+        return replace(loss, source=image.source, rows=image.rows, bytes=image.bytes, reason=reason, since=False)
 
     def _holds(self, step: Step, image: Image, key: int | None, loss: Loss) -> bool:
         keep = image.keep

@@ -21,6 +21,7 @@ EXACT: Final = _INTEGERS | {
 }  # fmt: skip
 _REMOVALS: Final = frozenset({"deleted", "truncated", "deleted by cascade", "truncated by cascade"})
 INSERTED: Final = "inserted into"
+QUERIED: Final = "filled by a query"  # which may give other rows by the time it is asked again
 OPAQUE: Final = "touched"
 
 
@@ -87,12 +88,9 @@ def keeps(plan: Plan, steps: Iterable[Step], first: Catalog, last: Catalog) -> t
     for key, each in touches(plan, steps, first).items():
         one = _Table(first, last, first.rows["table"][key], each)
         reason = one.unfit()
-        if reason:
-            cannot.append(Cannot(one.name, None, reason))
-        else:
-            kept, lost = one.kept()
-            found += [kept] if kept is not None else []
-            cannot += lost
+        kept, lost = (None, [Cannot(one.name, None, reason)]) if reason else one.kept()
+        found += [kept] if kept is not None else []
+        cannot += [] if all(touch.what == QUERIED for touch in each) else lost  # the query, asked again, still gives them
     return tuple(found), tuple(cannot)
 
 

@@ -203,6 +203,27 @@ def test_two_migrations_out_of_one_backup(shop: Site) -> None:
     assert contents(shop) == was
 
 
+def test_rows_that_a_query_put_there_are_those_of_then_not_those_it_would_give_now(shop: Site) -> None:
+    """Asked again, it would give a row that somebody else has written, and not give one that it did."""
+    shop.add("20260410000000_total", 'CREATE TABLE "Total" ("shop" INTEGER PRIMARY KEY, "items" INTEGER NOT NULL);\n')
+    deploy(shop)
+    shop.sql('insert into "Total" values (9, 0)')
+    fills = 'INSERT INTO "Total" ("shop", "items") SELECT "shop", count(*) FROM "Item" GROUP BY "shop";\n'
+    shop.add("20260420000000_totals", fills)
+    done = deploy(shop)
+    assert [(each["table"], each["rows"]) for each in done["captured"]] == [("public.Total", 3)]
+    shop.sql(
+        'delete from "Item" where shop = 2',
+        "insert into \"Shop\" (name) values ('d')",
+        'insert into "Item" (shop) values (4)',
+        'insert into "Total" values (4, 1)',
+        'update "Total" set items = 77 where shop = 3',
+    )
+    outcome = rollback(shop, "--strategy", "reverse")
+    assert shop.ask('select array_agg((shop, items)::text order by shop) from "Total"') == ["(3,77)", "(4,1)", "(9,0)"]
+    assert [each["key"] for each in outcome["conflicts"]] == ["3"]
+
+
 def test_images_are_exported_to_a_backup_and_come_back_from_there(shop: Site) -> None:
     """On request by themselves; every backup of the whole database has them too."""
     was = contents(shop)

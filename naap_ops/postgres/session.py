@@ -11,7 +11,7 @@ import contextlib
 import re
 from collections.abc import Collection
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import psycopg
 from psycopg.conninfo import make_conninfo
@@ -143,8 +143,10 @@ def _words(info: ConnInfo, **overrides: str) -> str:
     return make_conninfo("", **{"connect_timeout": CONNECT_SECONDS, **info.kwargs(**overrides)})
 
 
-# As psycopg reads them, whatever a server, database or role prefers. Which of day and month comes first stays as it is.
-_SPELLING = ("SET datestyle = ISO", "SET intervalstyle = postgres")
+SPELLING: Final = {"datestyle": "ISO", "intervalstyle": "postgres", "extra_float_digits": "1", "bytea_output": "hex"}
+"""How values are spelled: exactly, as psycopg reads them, and everywhere the same, whatever a server, a database or a role
+prefers. Which of day and month comes first stays as it is."""
+_SPELLING = "; ".join(f"SET {name} = {value}" for name, value in SPELLING.items())
 # Stronger settings than `on` stay.
 _DURABLE = "SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'"
 
@@ -155,12 +157,17 @@ def _lift_timeouts(connection: Connection) -> None:
         names.append("transaction_timeout")
     for _ in range(_LIFT_ATTEMPTS):  # a statement_timeout of few ms can hit this very statement
         with contextlib.suppress(psycopg.errors.QueryCanceled):
-            connection.execute("; ".join([*(f"SET {name} = 0" for name in names), *_SPELLING, _DURABLE]).encode())
+            connection.execute("; ".join([*(f"SET {name} = 0" for name in names), _SPELLING, _DURABLE]).encode())
             return
     raise ConfigurationError(
         detail=f"the statement_timeout of user {connection.info.user} is so short that it cannot even be lifted",
         hint="Raise it: ALTER ROLE ... SET statement_timeout, or ALTER DATABASE ... SET.",
     )
+
+
+def spell(connection: Connection) -> None:
+    """As :data:`SPELLING` says, which is how a session begins."""
+    connection.execute(_SPELLING.encode())
 
 
 def _named(text: str, info: ConnInfo) -> OpsError:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from naap_ops import clock
 from naap_ops.errors import ConfigurationError, OpsError
-from naap_ops.postgres.session import connect
+from naap_ops.postgres.session import connect, spell
 from naap_ops.prisma import advisory, attempts, codes, tracking
 from naap_ops.prisma.codes import FailedBefore, MigrateMisconfigured, MigrateRefused, MigrationFailed
 from naap_ops.prisma.migrations import LOCK_FILE, POSTGRES, SCRIPT, Migration, migrations, provider
@@ -223,6 +223,7 @@ def _apply(
     if failure is None:
         try:
             _reset(connection)
+            spell(connection)
             if beside is not None and within:
                 beside.after(connection, migration.name, id)
                 connection.execute("commit")

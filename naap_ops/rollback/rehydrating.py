@@ -17,6 +17,7 @@ import psycopg
 
 from naap_ops import process, reverses
 from naap_ops.errors import ForwardFailed, Refused, ToolMismatch, ToolMissing
+from naap_ops.postgres.session import SPELLING, spell
 from naap_ops.prisma import tracking
 from naap_ops.procedure.step import Step
 from naap_ops.restore.archive import Archive
@@ -55,8 +56,6 @@ _TRIGGERS: Final = """
 select t.tgrelid::regclass::text, t.tgname::text from pg_catalog.pg_trigger t
 where not t.tgisinternal and t.tgparentid = 0 and t.tgenabled = 'O' and t.tgrelid = any(%s::text[]::regclass[])
 """
-# How values are spelled on both sides, whatever a role or a database has set.
-_SPELLING: Final = {"datestyle": "iso", "intervalstyle": "postgres", "extra_float_digits": "1"}
 _COLUMNS: Final = """
 select string_agg(pg_catalog.quote_ident(attname) || ' ' || pg_catalog.format_type(atttypid, atttypmod), ', ' order by attnum)
 from pg_catalog.pg_attribute where attrelid = {}::regclass and attnum > 0 and not attisdropped
@@ -199,6 +198,7 @@ class Rehydrating(Step):
             archive.load(connection, Stages((), found.rows, ()), self.app.events, _nothing)
             archive.proven()
         connection.execute("reset all")  # the archive's own settings
+        spell(connection)
         search_path(connection, self.schema)
         connection.execute("analyze")
 
@@ -225,7 +225,6 @@ def _copy(place: ShadowPlace, source: Connection, target: Connection, image: Ima
     target.execute(f"drop table if exists {image.name}".encode())
     target.execute(f"create table {image.name} ({row[0]})".encode())
     taking.private(target, image)
-    target.execute("; ".join(f"set local {name} = {value}" for name, value in _SPELLING.items()).encode())
     with target.cursor().copy(f"copy {image.name} from stdin (freeze)".encode()) as into:
         for piece in _out(place, source, image):
             into.write(piece)
@@ -240,12 +239,11 @@ def _out(place: ShadowPlace, source: Connection, image: Image) -> Iterator[Buffe
     except (ToolMissing, ToolMismatch):
         tools = None
     if tools is None or tools.remote:
-        source.execute("; ".join(f"set {name} = {value}" for name, value in _SPELLING.items()).encode())
         with source.cursor().copy(statement.encode()) as out:
             yield from out
         return
     command = tools.command("psql", ["-X", "-q", "--no-password", f"--command={statement}"], place.info)
-    options = " ".join([command.env.get("PGOPTIONS", ""), *(f"-c {name}={value}" for name, value in _SPELLING.items())])
+    options = " ".join([command.env.get("PGOPTIONS", ""), *(f"-c {name}={value}" for name, value in SPELLING.items())])
     environment = {**command.env, "PGCLIENTENCODING": "UTF8", "PGOPTIONS": options.strip()}
     with process.start(command.argv, env=environment, stdin=process.DEVNULL, stdout=process.PIPE) as child:
         while piece := os.read(child.stdout.fileno(), process.PIPE_BYTES):

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from naap_ops.postgres.session import SPELLING
 from naap_ops.reverse.images.model import SCHEMA, Image, KeptColumn
 from naap_ops.reverse.render import literal, quoted
 
@@ -20,6 +21,7 @@ _GRANTEES = (
     "select distinct case a.grantee when 0 then 'public' else a.grantee::regrole::text end "
     "from pg_catalog.pg_class c, pg_catalog.aclexplode(c.relacl) a"
 )
+_PLAIN = {"row_security": "off", **SPELLING}
 TEXT = '::pg_catalog.text COLLATE pg_catalog."default"'  # a column's own collation may go with the migration
 
 
@@ -32,7 +34,7 @@ def before(connection: Connection, images: Iterable[Image], *, lock: bool = Fals
     wanted = list(images)
     if not wanted:
         return ()
-    with _unfiltered(connection):
+    with _plainly(connection):
         connection.execute(_SCHEMA.encode())
         if lock:
             tables = ", ".join(relation(image.keep.relation) for image in wanted)
@@ -42,7 +44,7 @@ def before(connection: Connection, images: Iterable[Image], *, lock: bool = Fals
 
 def after(connection: Connection, images: Iterable[Image]) -> tuple[Image, ...]:
     """What the migration has left; the images with their sizes."""
-    with _unfiltered(connection):
+    with _plainly(connection):
         return tuple(_finished(connection, image) for image in images)
 
 
@@ -59,19 +61,25 @@ def private(connection: Connection, image: Image) -> None:
         connection.execute(f"revoke all on {image.name} from {grantee}".encode())
 
 
-class _unfiltered:  # noqa: N801  # a context manager that reads as a word
-    """Row-level security must not hide rows: an error instead. And the script must not find the setting changed."""
+class _plainly:  # noqa: N801  # a context manager that reads as a word
+    """Row-level security must not hide rows: an error instead. Values are spelled as wherever they are compared or put back.
+    And the script must not find the settings changed."""
 
     def __init__(self, connection: Connection) -> None:
         self.connection = connection
 
     def __enter__(self) -> None:
-        row = self.connection.execute("select current_setting('row_security'), set_config('row_security', 'off', false)")
-        (self.was, _) = row.fetchone() or ("on", None)
+        names = ", ".join(f"current_setting('{name}')" for name in _PLAIN)
+        self.was = self.connection.execute(f"select {names}".encode()).fetchone() or ()
+        self._set(_PLAIN.values())
 
     def __exit__(self, kind: object, *_: object) -> None:
         if kind is None:
-            self.connection.execute("select set_config('row_security', %s, false)", [self.was])
+            self._set(self.was)
+
+    def _set(self, values: Iterable[str]) -> None:
+        calls = ", ".join(f"set_config('{name}', %s, false)" for name in _PLAIN)
+        self.connection.execute(f"select {calls}".encode(), list(values))
 
 
 def _begun(connection: Connection, image: Image) -> Image:

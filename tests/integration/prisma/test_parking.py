@@ -24,7 +24,7 @@ from tests.prisma.engines import Prisma
 
 pytestmark = pytest.mark.also(15, 18)
 
-BASE, GROWS = "20260401000000_base", "20260501000000_grows"
+BASE, GROWS, CHANGES = "20260401000000_base", "20260501000000_grows", "20260601000000_changes"
 TABLES = """CREATE TYPE "Tier" AS ENUM ('FREE', 'PAID');
 CREATE TABLE "Shop" ("id" SERIAL NOT NULL, "name" TEXT NOT NULL, CONSTRAINT "Shop_pkey" PRIMARY KEY ("id"));
 """
@@ -98,6 +98,42 @@ def test_what_was_written_since_comes_back_when_it_is_applied_again(shop: Site) 
     assert parked(shop) == 0
     assert (shop.migrations / GROWS / "migration.sql").exists()
     assert shop.run("status").code == 0
+
+
+SPELLINGS = (
+    "datestyle = 'German, DMY'",
+    "intervalstyle = 'sql_standard'",
+    "bytea_output = 'escape'",
+    "extra_float_digits = -15",
+)
+
+
+def test_values_come_back_however_the_database_spells_them(site: Site) -> None:
+    """A database's own settings hold for a migration's script, and for nothing that is kept or compared around it."""
+    site.add(BASE, TABLES)
+    deploy(site)
+    own = site.ask("select quote_ident(current_database())")
+    site.sql(*SHOPS, *(f"alter database {own} set {each}" for each in SPELLINGS))
+    columns = '"at" TIMESTAMPTZ, ADD COLUMN "took" INTERVAL, ADD COLUMN "share" FLOAT8, ADD COLUMN "raw" BYTEA'
+    days = 'CREATE DOMAIN "Day" AS TIMESTAMP; ALTER TABLE "Shop" ADD COLUMN "day" "Day" DEFAULT \'03.04.2026\';'
+    site.add(GROWS, f'ALTER TABLE "Shop" ADD COLUMN {columns}; {days}')
+    deploy(site)
+    assert site.ask('select extract(month from min(day)) from "Shop"') == 4  # as the database reads it
+    site.sql(
+        "update \"Shop\" set at = '2026-02-01 03:04:05.678901+02', took = '-1 month 2 days 03:04:05', share = 0.1 + id / 3.0,"
+        " raw = '\\x00ff5c27', day = '2026-05-06 07:08:09.123456'"
+    )
+    grown = contents(site, tables=("Shop",))
+    site.add(CHANGES, 'UPDATE "Shop" SET "share" = 1, "took" = \'1 day\', "day" = "day" + \'1 day\', "raw" = NULL;\n')
+    deploy(site)
+    changed = contents(site, tables=("Shop",))
+    outcome = rollback(site)
+    assert (outcome["conflicts"], contents(site, tables=("Shop",))) == ([], grown)
+    rollback(site)
+    assert reapply(site)["leaving"] == 0
+    assert contents(site, tables=("Shop",)) == grown
+    assert reapply(site, migration=CHANGES)["applied"] == [CHANGES]
+    assert contents(site, tables=("Shop",)) == changed
 
 
 def test_what_is_written_in_between_stays(shop: Site) -> None:

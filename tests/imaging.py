@@ -114,6 +114,15 @@ class Trip:
         self.live.execute("commit")
         return made
 
+    def there_and_back(self, script: str) -> None:
+        """It changes something; afterwards all is as it was, and nothing is a conflict."""
+        was = self.contents()
+        self.up(script)
+        assert self.contents() != was
+        self.down(script)
+        assert self.contents() == was
+        assert self.conflicts == []
+
     def rows(self, query: str) -> list[Any]:
         """What a query gives; of one column its values."""
         search_path(self.live, self.schema)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -261,22 +261,23 @@ def one(app: App, wanted: Wanted, migration: Migration, all_of: Sequence[Migrati
     return next(_series(app, wanted, there, begin, [migration]))
 
 
-def unfit(
+def with_images(
     app: App, wanted: Wanted, migration: Migration, all_of: Sequence[Migration], there: Live | None, keeps: Sequence[Keep]
-) -> str:
-    """Why the reverse of a migration that is not applied yet will not bring back what images would hold; '' where it will."""
+) -> tuple[str, Sequence[Mapping[str, Any]]]:
+    """Why the reverse of a migration that is not applied yet will not bring back what images would hold, '' where it will; and
+    its losses then."""
     import psycopg
 
     asked = replace(wanted, images=images_of(migration.name, tuple(keeps)), check=True)
     try:
         made = one(app, asked, migration, all_of, there).reverse
     except ForwardFailed as failure:
-        return failure.text
+        return failure.text, ()
     except psycopg.DatabaseError as error:  # it cannot be read as an image holds it
-        return error.diag.message_primary or str(error)
+        return error.diag.message_primary or str(error), ()
     if made.status == "proved" and not made.unfit:
-        return ""
-    return next(iter(made.unfit or made.reason.splitlines()), "the proof of that failed")
+        return "", made.losses
+    return next(iter(made.unfit or made.reason.splitlines()), "the proof of that failed"), ()
 
 
 def several(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
@@ -124,16 +124,22 @@ def _tried(
         return one
     migration = next(each for each in all_of if each.name == one.migration)
     began = time.monotonic()
-    reason = reverses.unfit(app, wanted, migration, all_of, there, one.wanted.keeps)
+    reason, losses = reverses.with_images(app, wanted, migration, all_of, there, one.wanted.keeps)
     seconds = round(one.seconds + time.monotonic() - began, 3)
-    if not reason:
-        return replace(one, seconds=seconds)
-    told = replace(one.wanted, keeps=(), cannot=(*one.wanted.cannot, f"rows that it destroys do not come back: {reason}"))
+    if not reason:  # rows written since may be none of its losses any more: images tell whose they are
+        since = {_what(each): each["since"] for each in losses}
+        told = tuple({**each, "since": since.get(_what(each), each["since"])} for each in one.losses)
+        return replace(one, seconds=seconds, losses=told)
+    without = replace(one.wanted, keeps=(), cannot=(*one.wanted.cannot, f"rows that it destroys do not come back: {reason}"))
     final = tuple(
         {**each, "source": "cannot"} if each["source"] == "none" and not each["since"] and each["loss"] in DATA else each
         for each in one.losses
     )
-    return replace(one, wanted=told, losses=final, seconds=seconds)
+    return replace(one, wanted=without, losses=final, seconds=seconds)
+
+
+def _what(loss: Mapping[str, Any]) -> tuple[Any, ...]:
+    return loss["statement"], loss["loss"], loss["object"]
 
 
 def known(found: Preflight, allowed: Collection[str]) -> None:

@@ -181,7 +181,7 @@ def test_rows_come_back_out_of_the_backup_where_nothing_was_captured(shop: Site)
     shop.sql('update "Shop" set rank = 42 where id = 1', 'insert into "Shop" (rank) values (7)')
     before = shop.run("rollback", "--migration", "latest", "--dry-run", "--json").json
     reverse = next(way for way in before["ways"] if way["strategy"] == "reverse")
-    assert all("from the backup" in line for line in reverse["comes_back"])
+    assert all(f"from backup {shop.listed()[0].id}" in line for line in reverse["comes_back"])
     assert images(shop) == 0
     outcome = rollback(shop, "--strategy", "reverse")
     now = contents(shop)
@@ -212,6 +212,7 @@ def test_rows_that_a_query_put_there_are_those_of_then_not_those_it_would_give_n
     shop.add("20260420000000_totals", fills)
     done = deploy(shop)
     assert [(each["table"], each["rows"]) for each in done["captured"]] == [("public.Total", 3)]
+    assert [each["source"] for each in done["migrations"][0]["losses"]] == ["capture"]
     shop.sql(
         'delete from "Item" where shop = 2',
         "insert into \"Shop\" (name) values ('d')",

@@ -169,13 +169,13 @@ class Child:
         finally:
             self._popen.send_signal(signal.SIGCONT)
 
-    def stop(self, grace: float = _GRACE_SECONDS) -> None:
-        """SIGTERM, then SIGKILL after ``grace`` seconds. Harmless on a finished child."""
+    def stop(self, grace: float | None = None) -> None:
+        """SIGTERM, then SIGKILL after ``grace`` seconds, ten unless told. Harmless on a finished child."""
         if self._popen.poll() is None:
             self._popen.terminate()
             self._popen.send_signal(signal.SIGCONT)  # a stopped process gets no other signal
             try:
-                self._popen.wait(grace)
+                self._popen.wait(_GRACE_SECONDS if grace is None else grace)
             except subprocess.TimeoutExpired:
                 self._popen.kill()
                 self._popen.wait()

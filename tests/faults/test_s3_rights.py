@@ -262,6 +262,7 @@ def test_encryption_class_and_tags_are_on_what_they_belong_to(s3_server: WeedSer
 # --- the store goes and comes -------------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 def test_a_store_that_stops_in_the_middle_and_comes_back(s3_server: WeedServer, url: str) -> None:
     storage = opened(url)
     staging = storage.stage("app/set")
@@ -482,6 +483,7 @@ print(int(peak.split()[1]) >> 10)
 """
 
 
+@pytest.mark.long
 def test_memory_does_not_grow_with_what_is_sent(url: str) -> None:
     """600 MiB there and back; jobs times the part's size twice (files and a stream) beside boto3's own 60 MiB."""
     done = subprocess.run([sys.executable, "-c", MEMORY, url], capture_output=True, text=True, check=False)

@@ -49,7 +49,9 @@ def ground(server: ScratchServer, grounds: dict[ScratchServer, Ground]) -> Itera
 
 
 @pytest.mark.pg(15, 16, 18)
-@pytest.mark.parametrize("schema", SCHEMAS, ids=["public", "odd"])
+@pytest.mark.parametrize(
+    "schema", [pytest.param(SCHEMAS[0], id="public", marks=pytest.mark.long), pytest.param(SCHEMAS[1], id="odd")]
+)
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_golden(ground: Ground, case: Case, schema: str) -> None:
     _needs(ground, case)

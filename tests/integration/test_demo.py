@@ -22,7 +22,7 @@ def _demo(folder: Path, *words: str) -> tuple[dict[str, object], str]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("major", [16, 18])
+@pytest.mark.parametrize("major", [16, pytest.param(18, marks=pytest.mark.long)])
 def test_every_table_comes_back_and_nothing_stays_running(tmp_path: Path, major: int) -> None:
     folder = tmp_path / "demo"
     outcome, text = _demo(folder, f"--major={major}")

@@ -194,7 +194,7 @@ def refused(site: Site, *words: str, code: int = 17) -> dict[str, Any]:
 
 @pytest.mark.parametrize(
     "case",
-    [pytest.param(case, id=name, marks=[pytest.mark.long] if at > 5 else []) for at, (name, case) in enumerate(CASES.items())],
+    [pytest.param(case, id=name, marks=[pytest.mark.long] if at > 3 else []) for at, (name, case) in enumerate(CASES.items())],
 )
 def test_it_stops_and_goes_on_as_chosen(site: Site, case: Case) -> None:
     was = set_up(site, case)

@@ -86,6 +86,7 @@ def stamps(desk: Desk) -> dict[str, int]:
     return {name: (desk.folder / "out" / name / "down.json").stat().st_mtime_ns for name in outcomes(desk)}
 
 
+@pytest.mark.long
 def test_killed_it_leaves_no_process_and_is_gone_on_with(desk: Desk) -> None:
     (desk.folder / "prisma/migrations/7_index/migration.sql").write_text("select pg_sleep(600);")
     child = desk.spawn("reverse.history", "--dir", "prisma/migrations", "--out", "out", "--jobs", "1")

@@ -68,6 +68,7 @@ def test_an_overdue_snapshot_runs_at_start_once(at_work: Desk, start: Start) -> 
     assert len(at_work.listed()) == 1
 
 
+@pytest.mark.long
 def test_a_standby_takes_over_from_a_killed_holder_and_repeats_nothing(at_work: Desk, start: Start) -> None:
     at_work.settings(RARELY)
     holder = start()

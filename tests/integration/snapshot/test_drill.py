@@ -129,7 +129,7 @@ def test_the_wrong_identity(desk: Desk, bucket: Bucket, configured: bool) -> Non
 @pytest.mark.parametrize(
     "encrypted", [pytest.param(False, id="readable"), pytest.param(True, id="age", marks=pytest.mark.long)]
 )
-@pytest.mark.parametrize("damage", ["flipped", "gone", "shorter"])
+@pytest.mark.parametrize("damage", ["flipped", *(pytest.param(each, marks=pytest.mark.long) for each in ("gone", "shorter"))])
 def test_a_damaged_snapshot(desk: Desk, bucket: Bucket, encrypted: bool, damage: str) -> None:
     """Found, recorded, shown and cried about; the next drill takes the one before."""
     if encrypted:

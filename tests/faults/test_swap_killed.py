@@ -145,23 +145,21 @@ def test_the_leftover_of_one_database_is_not_anothers(desk: Desk, tmp_path: Path
 @pytest.mark.long
 @pytest.mark.timeout(1200)
 def test_killed_at_twenty_instants(desk: Desk) -> None:
-    """Spread evenly over what a whole restore takes, each moved a little at random."""
+    """Spread evenly over what a whole restore takes, each moved a little at random; the tests above wait for each place."""
     assert desk.info is not None
     chance = random.Random(SEED)
     began = time.monotonic()
     assert desk.program(*WORDS).code == 0
     took = time.monotonic() - began
     assert desk.run("restore.undo", "--yes").code == 0
-    found = []
     for number in range(20):
         child = desk.spawn(*WORDS)
         time.sleep(took * (number + chance.random()) / 20)
         kill(child)
-        found.append((assert_whole(desk), len(restored.ours(desk.info, "restore"))))
+        assert_whole(desk)
         assert_recovers(desk)
         if desk.ask("select w from word") == "old":
             assert desk.run("restore.undo", "--yes").code == 0
         for kept in desk.run("restore.kept", "--json").json["kept"]:
             if desk.ask("select w from word") == "new":
                 assert desk.run("restore.drop-old", kept["name"], "--yes").code == 0
-    assert ("new", 1) in found, found

@@ -324,14 +324,16 @@ def test_a_reader_who_does_not_go_away(desk: Desk) -> None:
 
 def test_a_lock_table_that_is_too_small(any_server: ScratchServer, tmp_path: Path) -> None:
     """Told before anything is done where it is certain, else when it happens."""
-    config = {"max_locks_per_transaction": "10", "max_connections": "10", "max_worker_processes": "0", "max_wal_senders": "0"}
-    config |= {"wal_level": "minimal", "autovacuum": "off"}  # whose locks would leave too few for the backup
+    config = {"max_connections": "10", "max_worker_processes": "0", "max_wal_senders": "0", "autovacuum": "off"}
     with ScratchServer(any_server.bindir, tmp_path / "server", config=config) as server:
         desk = Desk(tmp_path, server.info)
         desk.sql("create schema app", *(f"create table app.t{i} (i int primary key, j int unique)" for i in range(60)))
         function = "create function many.f{}() returns int language sql as 'select 1'"
         desk.sql("create schema many", *(function.format(i) for i in range(1500)))
-        desk.backup()
+        desk.backup()  # which needs locks, too: how many at a time is chance
+        desk.sql("alter system set max_locks_per_transaction = 10")
+        server.stop()
+        server.start()
         refused = restore(desk, "--schema", "app")
         assert_refused(refused, 17, "this needs locks on at least 240", "max_locks_per_transaction")
         assert_refused(restore(desk, "--schema", "many"), 17, "lock table was full", "max_locks_per_transaction")

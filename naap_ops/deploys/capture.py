@@ -109,13 +109,15 @@ def reasons(app: App, wanted: Iterable[Wanted]) -> list[str]:
 
 def foreseen(app: App, losses: Iterable[Mapping[str, Any]], *, captured: bool, backup: bool) -> list[dict[str, Any]]:
     """The losses of a reverse; of those that an image can bring back, ``source`` says where that will come from, as things are:
-    what is captured, the ``backup`` before it, or nowhere."""
+    what is captured, the ``backup`` before it, or nowhere. ``imaged``: a trial has shown that images make up for it."""
     rows = backup and app.loaded.settings.backup.format != "plain"
     source = "capture" if captured else "backup" if rows else "none"
-    return [
-        {**each, "source": source} if each["source"] == "none" and not each["since"] and each["loss"] in DATA else {**each}
-        for each in losses
-    ]
+
+    def told(imaged: bool = False, **loss: Any) -> dict[str, Any]:
+        since = loss["since"] and not (captured and imaged)
+        return {**loss, "source": source} if loss["source"] == "none" and not since and loss["loss"] in DATA else loss
+
+    return [told(**each) for each in losses]
 
 
 def within_ceiling(app: App, found: Sequence[Estimate], *, asked_for: bool) -> None:

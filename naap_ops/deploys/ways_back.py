@@ -126,9 +126,9 @@ def _tried(
     began = time.monotonic()
     reason, losses = reverses.with_images(app, wanted, migration, all_of, there, one.wanted.keeps)
     seconds = round(one.seconds + time.monotonic() - began, 3)
-    if not reason:  # rows written since may be none of its losses any more: images tell whose they are
-        since = {_what(each): each["since"] for each in losses}
-        told = tuple({**each, "since": since.get(_what(each), each["since"])} for each in one.losses)
+    if not reason:
+        imaged = {_what(each) for each in losses if each["source"] == "capture"}
+        told = tuple({**each, "imaged": _what(each) in imaged} for each in one.losses)
         return replace(one, seconds=seconds, losses=told)
     without = replace(one.wanted, keeps=(), cannot=(*one.wanted.cannot, f"rows that it destroys do not come back: {reason}"))
     final = tuple(

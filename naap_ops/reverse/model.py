@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from naap_ops.postgres.catalog.difference import Change, changes
 from naap_ops.postgres.catalog.model import Catalog
@@ -49,6 +49,11 @@ class Check:
 
     query: str
     reason: str
+
+
+INSERTED: Final = "inserted into"
+QUERIED: Final = "filled by a query"  # which may give other rows by the time it is asked again
+"""Reasons of captures of tables that rows came into."""
 
 
 @dataclass(frozen=True)

@@ -92,7 +92,7 @@ def filled(
     if images:
         backup = None
     elif backup is not None and known.keeps:
-        keeps = tuple(keep.moved(own, books.schema) for keep in known.keeps)
+        keeps = tuple(keep.moved(own, books.schema) for keep in known.keeps if not keep.queried)
         images = tuple(replace(image, source="backup") for image in images_of(migration.name, keeps))
         if reason := rehydrating.reason_not(backup.sound, images):
             told.append(f"{migration.name}: rows do not come back from backup {backup.id}: {reason}")

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from naap_ops.reverse import inserted
 from naap_ops.reverse.fired import ANY, Fired, fired
-from naap_ops.reverse.model import Capture, Check, Family, Loss, Piece, Step
+from naap_ops.reverse.model import INSERTED, QUERIED, Capture, Check, Family, Loss, Piece, Step
 from naap_ops.reverse.ranks import Rank
 from naap_ops.reverse.references import Reference, references
 from naap_ops.reverse.render import Sql, quoted
@@ -108,7 +108,7 @@ def captures(step: Step, _sql: Sql) -> Iterator[Capture]:
     if step.statement.tag == "INSERT":
         rows = inserted.rows_of(step)
         if rows.table is not None:
-            yield Capture((rows.table.schema, rows.table.name), None, "filled by a query" if rows.source else "inserted into")
+            yield Capture((rows.table.schema, rows.table.name), None, QUERIED if rows.source else INSERTED)
             for relation in _fired(step, rows).tables:
                 yield Capture(relation, None, "written to by a trigger")
 

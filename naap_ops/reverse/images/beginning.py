@@ -11,8 +11,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from naap_ops.postgres.catalog.model import Catalog
-from naap_ops.reverse.images.keeps import INSERTED, OPAQUE, Touch
-from naap_ops.reverse.model import Step
+from naap_ops.reverse.images.keeps import OPAQUE, Touch
+from naap_ops.reverse.model import INSERTED, QUERIED, Step
 
 
 @dataclass(frozen=True)
@@ -32,8 +32,8 @@ def beginnings(
     if late:
         begins |= {key: min(steps) for key in touched if key not in dropped}
     edges = [(one, other) for one, other in _references(steps, first) if one in touched and other in touched]
-    lost = {key for key, each in touched.items() if any(t.columns is None and t.what != INSERTED for t in each)}
-    came = {key for key, each in touched.items() if any(t.what in (INSERTED, OPAQUE) for t in each)}
+    lost = {key for key, each in touched.items() if any(t.columns is None and t.what not in (INSERTED, QUERIED) for t in each)}
+    came = {key for key, each in touched.items() if any(t.what in (INSERTED, QUERIED, OPAQUE) for t in each)}
     put_off: set[int] = set()
     changed = True
     while changed:

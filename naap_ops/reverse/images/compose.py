@@ -341,7 +341,8 @@ class _Work:
         """Its query may give other rows by now, or rows that somebody has written since: the image knows which they were."""
         if step.statement.tag == "INSERT":
             rows = inserted.rows_of(step)
-            if rows.source and rows.deletable and rows.table.key in self.taken:
+            told = rows.table is not None and rows.table.key in self.taken and self.covered[rows.table.key].source == "capture"
+            if rows.source and rows.deletable and told:
                 self.queried.add(index)
                 self.answered.setdefault(index, set()).update(check.query for check in insert.checks(step, self.sql))
 

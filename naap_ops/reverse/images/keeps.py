@@ -9,7 +9,7 @@ from typing import Any, Final
 from naap_ops.postgres.catalog.model import Catalog
 from naap_ops.reverse.casts import base
 from naap_ops.reverse.images.model import Cannot, Keep, KeptColumn, Name
-from naap_ops.reverse.model import Capture, Plan, Reversal, Step
+from naap_ops.reverse.model import INSERTED, QUERIED, Capture, Plan, Reversal, Step
 
 _OF_USERS: Final = 16384  # oids from here on are not the server's own
 _INTEGERS: Final = frozenset({"smallint", "integer", "bigint"})
@@ -20,8 +20,6 @@ EXACT: Final = _INTEGERS | {
     "time without time zone",
 }  # fmt: skip
 _REMOVALS: Final = frozenset({"deleted", "truncated", "deleted by cascade", "truncated by cascade"})
-INSERTED: Final = "inserted into"
-QUERIED: Final = "filled by a query"  # which may give other rows by the time it is asked again
 OPAQUE: Final = "touched"
 
 
@@ -90,7 +88,7 @@ def keeps(plan: Plan, steps: Iterable[Step], first: Catalog, last: Catalog) -> t
         reason = one.unfit()
         kept, lost = (None, [Cannot(one.name, None, reason)]) if reason else one.kept()
         found += [kept] if kept is not None else []
-        cannot += [] if all(touch.what == QUERIED for touch in each) else lost  # the query, asked again, still gives them
+        cannot += [] if one.queried else lost
     return tuple(found), tuple(cannot)
 
 
@@ -104,6 +102,10 @@ class _Table:
     @property
     def name(self) -> Name:
         return self.row.schema, self.row.name
+
+    @property
+    def queried(self) -> bool:
+        return all(touch.what == QUERIED for touch in self.touches)
 
     @property
     def after(self) -> Any:
@@ -132,7 +134,7 @@ class _Table:
             reason = "it has no key (primary, or unique and not null) by which its rows can be told, before and after"
             return None, [Cannot(self.name, None if whole else row.name, reason) for row in (chosen[:1] if whole else chosen)]
         kept = tuple(_kept(row, now.get(row.key)) for row in chosen)
-        return Keep(self.name, after, key, kept, whole or after is None, statements), []
+        return Keep(self.name, after, key, kept, whole or after is None, statements, self.queried), []
 
     def _only_removed(self, chosen: list[Any], now: Mapping[int, Any]) -> bool:
         """Rows went, and nothing else happened: then they are told by their whole content."""

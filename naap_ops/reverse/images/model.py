@@ -36,7 +36,9 @@ class KeptColumn:
 @dataclass(frozen=True)
 class Keep:
     """What is kept of one table. ``after`` None: the migration drops it. ``whole``: rows may go or come, too, and ``columns``
-    are all but the generated ones. ``key`` empty: only rows that went can be told, and brought back."""
+    are all but the generated ones. ``key`` empty: only rows that went can be told, and brought back. ``queried``: rows came
+    that a query gave, and nothing else; without a capture it is asked again, for a backup lacks what it gave out of newer
+    rows."""
 
     relation: Name
     after: Name | None
@@ -44,6 +46,7 @@ class Keep:
     columns: tuple[KeptColumn, ...]
     whole: bool
     statements: tuple[int, ...] = ()
+    queried: bool = False
 
     @property
     def compared(self) -> bool:
@@ -72,7 +75,9 @@ class Keep:
         """What :meth:`as_dict` gave."""
         key, columns = (tuple(KeptColumn(**each) for each in data[part]) for part in ("key", "columns"))
         after = tuple(data["after"]) if data["after"] else None
-        return cls(tuple(data["relation"]), after, key, columns, data["whole"], tuple(data["statements"]))
+        return cls(
+            tuple(data["relation"]), after, key, columns, data["whole"], tuple(data["statements"]), data.get("queried", False)
+        )
 
 
 @dataclass(frozen=True)

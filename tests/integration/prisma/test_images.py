@@ -203,13 +203,29 @@ def test_two_migrations_out_of_one_backup(shop: Site) -> None:
     assert contents(shop) == was
 
 
+TOTALS = 'INSERT INTO "Total" ("shop", "items") SELECT "shop", count(*) FROM "Item" GROUP BY "shop";\n'
+
+
+def test_without_a_capture_the_query_is_asked_again_and_that_is_said(shop: Site) -> None:
+    """A backup lacks what it gave out of rows that are newer."""
+    shop.add("20260410000000_total", 'CREATE TABLE "Total" ("shop" INTEGER PRIMARY KEY, "items" INTEGER NOT NULL);\n')
+    deploy(shop)
+    shop.add("20260420000000_totals", TOTALS)
+    done = deploy(shop, "--no-capture")
+    assert [(each["source"], each["since"]) for each in done["migrations"][0]["losses"]] == [("none", True)]
+    plan = shop.run("rollback", "--migration", "latest", "--strategy", "reverse", "--dry-run", "--json").json
+    assert (plan["ways"][0]["comes_back"], plan["lost"]) == ([], {"public.Total": 3})
+    outcome = rollback(shop, "--strategy", "reverse")
+    assert [each["name"] for each in outcome["steps"]] == ["20260420000000_totals in public", "settle"]
+    assert shop.ask('select count(*) from "Total"') == 0
+
+
 def test_rows_that_a_query_put_there_are_those_of_then_not_those_it_would_give_now(shop: Site) -> None:
     """Asked again, it would give a row that somebody else has written, and not give one that it did."""
     shop.add("20260410000000_total", 'CREATE TABLE "Total" ("shop" INTEGER PRIMARY KEY, "items" INTEGER NOT NULL);\n')
     deploy(shop)
     shop.sql('insert into "Total" values (9, 0)')
-    fills = 'INSERT INTO "Total" ("shop", "items") SELECT "shop", count(*) FROM "Item" GROUP BY "shop";\n'
-    shop.add("20260420000000_totals", fills)
+    shop.add("20260420000000_totals", TOTALS)
     done = deploy(shop)
     assert [(each["table"], each["rows"]) for each in done["captured"]] == [("public.Total", 3)]
     assert [each["source"] for each in done["migrations"][0]["losses"]] == ["capture"]

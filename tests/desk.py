@@ -24,7 +24,7 @@ from typing import Any
 from naap_ops import clock
 from naap_ops.app import App
 from naap_ops.backup import manifest as manifests
-from naap_ops.backup.repository import Backup, new_id
+from naap_ops.backup.repository import Backup
 from naap_ops.cli import main
 from naap_ops.config.sources import load
 from naap_ops.events import Events
@@ -136,7 +136,7 @@ class Desk:
 
     def aged(self, backup: Backup, age: timedelta) -> Backup:
         """A copy of the backup that is so much older than now."""
-        id = new_id(clock.now() - age)
+        id = clock.new_id(clock.now() - age)
         copy = Backup(backup.alias, id, backup.storage)
         shutil.copytree(self.path(backup), self.path(copy))
         self.edit(copy, lambda raw: raw.update(id=id))

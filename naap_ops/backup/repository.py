@@ -23,15 +23,6 @@ ID = re.compile(r"\d{8}T\d{6}Z-[0-9a-f]{6}")
 _RECORD = re.compile(r"(\d{8}T\d{6}Z)-\d{6}-[0-9a-f]{6}-(\w+)\.json")
 
 
-def new_id(moment: datetime) -> str:
-    """``20261121T031500Z-5f3a1c``: never used twice, and sorts by time.
-
-    Of the six hex digits the first three count on within the second (1/4096 s: no database is backed up twice in that), the
-    others are random.
-    """
-    return f"{clock.stamp(moment)}-{moment.microsecond * 4096 // 1_000_000:03x}{secrets.token_hex(2)[:3]}"
-
-
 def folder_of(alias: str) -> str:
     """The folder of a database: its alias with everything but ``A-Za-z0-9_.-`` percent-encoded.
 

@@ -17,7 +17,7 @@ from naap_ops.backup.engines.base import ArchiveFacts, DumpJob, Engine, choose_c
 from naap_ops.backup.inway import LockWatch
 from naap_ops.backup.manifest import FileFact, Manifest, Scope, TableFact
 from naap_ops.backup.reading import Reading, Unreadable
-from naap_ops.backup.repository import Backup, Repository, new_id
+from naap_ops.backup.repository import Backup, Repository
 from naap_ops.backup.request import BackupRequest, resolve
 from naap_ops.backup.snapshot import Facts, Sessions, application_name
 from naap_ops.errors import Blocked, CommandFailed, OpsError, ServerUnreachable, UsageError
@@ -70,7 +70,7 @@ def take(request: BackupRequest, source: Source, repository: Repository, events:
         facts = sessions.facts()
         plan = prepare(request, source, facts, started)
         events.emit("backup.begin", tables=len(plan.tables), bytes=facts.database["bytes"], archive=plan.archive)
-        id = new_id(started)
+        id = clock.new_id(started)
         staging = repository.begin(request.alias, id)
         try:
             archive = _dump(request, source, sessions, facts, plan, staging, events)

@@ -12,7 +12,6 @@ from __future__ import annotations
 import getpass
 import json
 import os
-import secrets
 import socket
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
@@ -47,7 +46,7 @@ class Journal:
             files.make_private_dir(folder)
         except OSError as error:
             raise _failed(folder, error) from None
-        journal = cls(folder / f"{clock.stamp()}-{procedure}-{secrets.token_hex(2)}{SUFFIX}")
+        journal = cls(folder / f"{clock.new_id()}-{procedure}{SUFFIX}")
         journal._hold(procedure)
         try:
             journal.note("begin", procedure=procedure, request=dict(request), **_who())

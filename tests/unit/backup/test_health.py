@@ -10,7 +10,7 @@ import pytest
 from naap_ops import clock
 from naap_ops.backup.health import Health, Limits, Status, health, span, unknown
 from naap_ops.backup.manifest import FileFact, Scope
-from naap_ops.backup.repository import Backup, Record, Repository, new_id
+from naap_ops.backup.repository import Backup, Record, Repository
 from tests.unit.backup.conftest import MakeManifest
 
 LIMITS = Limits(timedelta(hours=26), timedelta(hours=48), 50)
@@ -23,7 +23,7 @@ def make(repository: Repository, make_manifest: MakeManifest) -> Make:
     """``make(hours=3)``: a verified backup of the whole database from three hours ago."""
 
     def one(hours: float = 3.0, size: int = 1000, grade: str = "read", **fields: object) -> Backup:
-        id = new_id(NOW - timedelta(hours=hours))
+        id = clock.new_id(NOW - timedelta(hours=hours))
         verified = {"grade": grade, "at": clock.iso(NOW), "by": "a test"}
         manifest = make_manifest(id=id, bytes=size, verified=verified, files=[FileFact("x", size, "")], **fields)
         return Backup("app", id, repository.storage, manifest)
@@ -78,7 +78,7 @@ def test_the_newest_is_bad(make: Make) -> None:
 
 
 def test_the_newest_cannot_be_read(make: Make, repository: Repository) -> None:
-    spoilt = Backup("app", new_id(NOW - timedelta(hours=1)), repository.storage)
+    spoilt = Backup("app", clock.new_id(NOW - timedelta(hours=1)), repository.storage)
     found = judged(spoilt, make(20))
     assert found.status is Status.CRIT
     assert spoilt.id in found.reasons[0]

@@ -14,8 +14,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from naap_ops import clock
 from naap_ops.backup.manifest import FILE_NAME, VERSION, Scope
-from naap_ops.backup.repository import ID, Backup, Repository, folder_of, new_id
+from naap_ops.backup.repository import ID, Backup, Repository, folder_of
 from naap_ops.errors import BackupAmbiguous, BackupDamaged, BackupNotFound, NewerFormat, StorageError
 
 Publish = Callable[..., Backup]
@@ -40,11 +41,11 @@ def again(repository: Repository, backup: Backup) -> Backup:
 
 def test_ids_sort_by_time_and_are_never_the_same() -> None:
     moment = datetime(2026, 11, 21, 3, 15, tzinfo=UTC)
-    made = [new_id(moment + timedelta(milliseconds=number)) for number in range(1000)]
+    made = [clock.new_id(moment + timedelta(milliseconds=number)) for number in range(1000)]
     assert len(set(made)) == 1000
     assert made == sorted(made)
     assert all(ID.fullmatch(id) and id.startswith("20261121T031500Z-") for id in made)
-    assert len({new_id(moment) for _ in range(5)}) > 1
+    assert len({clock.new_id(moment) for _ in range(5)}) > 1
 
 
 @pytest.mark.parametrize(

@@ -5,11 +5,13 @@ from __future__ import annotations
 import errno
 import json
 import os
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from naap_ops import clock
 from naap_ops.errors import Blocked, Busy, NoSpace, OpsError, ProcedureMissing, ProcedureUnfinished, Refused
 from naap_ops.events import Event, Events
 from naap_ops.procedure.journal import Journal, unfinished
@@ -157,6 +159,16 @@ def test_what_is_being_undone_is_not_gone_on_with(tmp_path: Path) -> None:
 def test_two_at_once_on_one_journal(tmp_path: Path) -> None:
     with begun(tmp_path), pytest.raises(Busy):
         Journal.resume(tmp_path, "rollback")
+
+
+def test_journals_sort_by_when_they_began_even_within_a_second(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    moment = datetime(2026, 11, 21, 3, 15, tzinfo=UTC)
+    began = []
+    for number in range(20):
+        monkeypatch.setattr(clock, "now", lambda at=moment + timedelta(milliseconds=number): at)
+        with Journal.begin(tmp_path, "rollback", {}) as journal:
+            began.append(journal.id)
+    assert [each.id for each in unfinished(tmp_path, "rollback")] == began
 
 
 def test_several_unfinished_want_to_be_named(tmp_path: Path) -> None:

@@ -47,7 +47,8 @@ PROVED, REFUSED, FAILED = 0, 18, 19
 class Wanted:
     """What the flags say. ``state``: live, backup[:ID], history, empty; None: whichever fits. ``schema`` None: the URL's.
 
-    ``images``: what rows are brought back from, ``overwrite``: over newer values. ``values``: for columns that come back.
+    ``images``: what rows are brought back from, ``overwrite``: over newer values. ``park``: what the reverse takes away is
+    parked. ``values``: for columns that come back.
     """
 
     database: str | None = None
@@ -58,6 +59,7 @@ class Wanted:
     check: bool = False
     images: tuple[Image, ...] = ()
     overwrite: bool = False
+    park: bool = False
     values: Values = field(default_factory=dict)
 
 
@@ -334,6 +336,7 @@ def _reversed(ground: Ground, script: Script, templates: Sql, wanted: Wanted) ->
             prove=wanted.proof,
             images=wanted.images,
             force=wanted.overwrite,
+            park=wanted.park,
             values=wanted.values,
         )
     except ShadowSpoiled as failure:

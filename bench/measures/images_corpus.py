@@ -205,7 +205,12 @@ class _Trial:
     def _made(self, images: tuple[Image, ...] = ()) -> Reverse:
         with self.walk.fresh("shadow") as connection:
             return make(
-                Shadow(connection, snapshot(connection)), self.script, Sql("public"), state="its history", images=images
+                Shadow(connection, snapshot(connection)),
+                self.script,
+                Sql("public"),
+                state="its history",
+                images=images,
+                park=True,
             )
 
     def _failed_on(self, error: psycopg.Error) -> list[str]:

@@ -141,14 +141,15 @@ def make(
     prove: bool = True,
     images: Sequence[Image] = (),
     force: bool = False,
+    park: bool = False,
     values: Values | None = None,
 ) -> Reverse:
     """The reverse of ``script``, whose starting state is the shadow's. Afterwards the shadow is in the state after it.
 
     ``state``: the starting state in words. ``images``: what it brings rows back from, if that can be proved, ``force``: over
-    newer values; else it is what it is without, and says so in its losses. ``values``: for columns that come back. Raises
-    ForwardFailed when the migration does not run, ShadowSpoiled when the shadow has to be made anew; a refusal is a result, not
-    an error. Nothing is run that would leave the shadow.
+    newer values; else it is what it is without, and says so in its losses. ``park``: what it takes away is parked. ``values``:
+    for columns that come back. Raises ForwardFailed when the migration does not run, ShadowSpoiled when the shadow has to be
+    made anew; a refusal is a result, not an error. Nothing is run that would leave the shadow.
     """
     began = time.monotonic()
     facts = Facts(
@@ -168,7 +169,7 @@ def make(
         reason = "\n".join(f"statement {each.statement.index}: {each.reason}" for each in planned.refusals)
         return _refused(script, planned, reason, facts, began)
     found = guards(before, done.after, sql)
-    parked = parks(planned, done.steps, before, done.after)
+    parked = parks(planned, done.steps, before, done.after, images if park else ())
     unheld = unfits(planned, done.steps, before, done.after, sql)
     planned, kept, cannot = _answered(marked(planned, done.steps, before, done.after, parked), done, before, sql)
     if not prove:
@@ -188,7 +189,7 @@ def make(
             unheld=unheld,
         )
     unfit: list[str] = []
-    for tried, strict in _plans(planned, done, before, shadow.images, sql, force=force):
+    for tried, strict in _plans(planned, done, before, shadow.images, sql, force=force, park=park):
         found = guards(before, done.after, sql, [column.name for each in tried.staged for column in each.columns])
         proof = shadow.prove(script, done, before, tried, document.write(tried, found, facts), strict=strict)
         if proof.proved:
@@ -225,14 +226,14 @@ def _hopeless(loss: Loss, best: Loss) -> Loss:
 
 
 def _plans(
-    planned: Plan, done: Replay, before: Catalog, images: Sequence[Image], sql: Sql, *, force: bool
+    planned: Plan, done: Replay, before: Catalog, images: Sequence[Image], sql: Sql, *, force: bool, park: bool
 ) -> Iterator[tuple[Plan, bool]]:
     """With what the images hold: columns filled beforehand, each row at its place; all of it in one transaction; rows at its
     very end; without. Strictly at first: what works on all rows goes before what stops on some."""
     best: list[Plan] = []
     for staged, late in ((True, False), (False, False), (False, True)) if images else ():
         chosen = [replace(image, staged=image.staged and staged) for image in images]
-        filled = composed(planned, done.steps, before, done.after, chosen, sql, late=late, force=force)
+        filled = composed(planned, done.steps, before, done.after, chosen, sql, late=late, force=force, park=park)
         if filled is not None and bool(filled.staged) == staged:
             best.append(filled)
             yield filled, True

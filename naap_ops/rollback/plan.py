@@ -203,18 +203,18 @@ def planned(app: App, database: str | None, asked: Asked, connection: Connection
     ordered, undone = scene.ordered, scene.undone
     chosen = {schema: scene.every[schema] for schema in undone}
     undoing = [_undoing(each, scene.folders.get(each), list(chosen.values())) for each in ordered]
-    wanted = reverses.Wanted(database, next(iter(undone)), check=True, overwrite=asked.conflicts == OURS)
     alias = database or app.alias(None) or connection.info.dbname
     backup, problem = _backup(app, alias, asked, list(undone), ordered[-1])
     unable = "" if _parks(app, asked) is False else parking.trouble(connection)
     park = _parks(app, asked) and not unable
+    wanted = reverses.Wanted(database, next(iter(undone)), check=True, overwrite=asked.conflicts == OURS, park=park)
     flags = Flags(asked.defaults, asked.park_rows, park, asked.conflicts == OURS)
     if asked.park_rows and not park:
         raise Refused(
             reason=f"rows cannot be parked: {unable or 'park.enabled is off'}",
             hint="--park parks all the same." if not unable else "A role that may; or --default for what does not fit.",
         )
-    reverse = by_reverse(app, wanted, undoing, connection, chosen, _before(app, alias, asked, backup), park=park, flags=flags)
+    reverse = by_reverse(app, wanted, undoing, connection, chosen, _before(app, alias, asked, backup), flags=flags)
     restore = ways.by_restore(connection, backup, problem, list(undone) if asked.tenant else None)
     found = (reverse, restore)
     unfit = _undecided_rows(reverse, restore, asked)

@@ -14,6 +14,7 @@ from naap_ops.restore.outcome import size_text
 from naap_ops.reverse import files
 from naap_ops.reverse.images import store
 from naap_ops.reverse.images.model import Image, images_of
+from naap_ops.reverse.images.parks import Park
 from naap_ops.reverse.images.staged import Staged
 from naap_ops.rollback import rehydrating
 from naap_ops.rollback.known import Known
@@ -42,13 +43,14 @@ where n.nspname = %s and c.relname = %s
 @dataclass(frozen=True)
 class Filled:
     """A reverse with images, of one schema. ``staged``: columns that are filled before it runs; ``backup``: what they are in,
-    where they were not captured."""
+    where they were not captured. ``parks``: what it takes away, and can be parked."""
 
     text: str
     losses: Sequence[Mapping[str, Any]]
     images: tuple[Image, ...]
     staged: tuple[Staged, ...] = ()
     backup: Backup | None = None
+    parks: tuple[Park, ...] = ()
 
     def lines(self) -> list[str]:
         """What comes back, in sentences."""
@@ -118,7 +120,8 @@ def filled(
         reason = (made.unfit or made.reason.splitlines() or ("",))[0]
         told.append(f"{migration.name}: rows do not come back: the proof of that failed: {reason}")
         return None
-    return Filled(made.text, made.losses, images, made.plan.staged if made.plan is not None else (), backup)
+    staged = made.plan.staged if made.plan is not None else ()
+    return Filled(made.text, made.losses, images, staged, backup, made.parks)
 
 
 def _large(app: App, connection: Connection, image: Image) -> bool:

@@ -56,16 +56,15 @@ def by_reverse(
     books: Mapping[str, Books],
     before: Before,
     *,
-    park: bool = False,
     flags: Flags = _NO_FLAGS,
 ) -> Way:
-    """``undoing`` newest first; ``books`` of the schemas in question; ``park``: what it takes away is
-    parked; ``flags``: what becomes of rows that do not fit. Reverses that are not at hand are made and proved
-    now, which takes a while. Raises Refused for flags that are about nothing, or that do not fit."""
+    """``undoing`` newest first; ``books`` of the schemas in question; ``flags``: what becomes of rows that do not fit.
+    Reverses that are not at hand are made and proved now, which takes a while. Raises Refused for flags that are about
+    nothing, or that do not fit."""
     blocked = [f"{each.name}: {each.problem}" for each in undoing if each.problem]
     if blocked:
         return Way(REVERSE, "; ".join(blocked))
-    gathered = _Gathered(app, wanted, connection, books, before, park, Choosing(connection, flags))
+    gathered = _Gathered(app, wanted, connection, books, before, Choosing(connection, flags))
     try:
         for each in undoing:
             gathered.add(each)
@@ -83,7 +82,6 @@ class _Gathered:
     connection: Connection
     books: Mapping[str, Books]
     before: Before
-    park: bool
     choosing: Choosing
     downs: dict[str, str] = field(default_factory=dict)
     halves: dict[str, dict[str, Half]] = field(default_factory=dict)
@@ -127,8 +125,9 @@ class _Gathered:
                 self.app, aimed, each.files, found, own, self.books[schema], self.connection, before, self.told
             )
             self.unheld.append((each.name, schema, here, more.images if more is not None else ()))
-            if self.park and found.parks:
-                self.parks.setdefault(schema, {})[each.name] = [one.moved(own, schema) for one in found.parks]
+            parks = more.parks if more is not None else [one.moved(own, schema) for one in found.parks or ()]
+            if self.wanted.park and parks:
+                self.parks.setdefault(schema, {})[each.name] = parks
             if more is not None:
                 self.brought.setdefault(schema, {})[each.name] = more
                 self.counted.append((list(placed(more.text, more.losses, schema)), [schema]))
@@ -153,7 +152,7 @@ class _Gathered:
         until = time.monotonic() + COUNT_SECONDS
         lost = Lost()
         for several, schemas in self.counted:
-            lost.add(self.connection, several, schemas, until, (*SOURCES, PARKED) if self.park else SOURCES)
+            lost.add(self.connection, several, schemas, until, (*SOURCES, PARKED) if self.wanted.park else SOURCES)
         return Way(
             REVERSE,
             (choosing.problem(chosen.undecided) or self._objection(undoing[0])) if alone else "",

@@ -50,14 +50,16 @@ def composed(
     *,
     late: bool = False,
     force: bool = False,
+    park: bool = False,
 ) -> Plan | None:
     """The plan with what the images hold; None where nothing of them fits, or the reverse is not one transaction.
 
-    ``first`` and ``last``: the states before and after the migration. ``force``: newer values are overwritten.
+    ``first`` and ``last``: the states before and after the migration. ``force``: newer values are overwritten. ``park``: what
+    it takes away is parked.
     """
     if not plan.reversals or any(not piece.transactional for piece in plan.pieces):
         return None
-    work = _Work(plan, {step.statement.index: step for step in steps}, first, last, sql, late, force)
+    work = _Work(plan, {step.statement.index: step for step in steps}, first, last, sql, late, force, park)
     lost = touches(plan, steps, first)
     keys = {key: image for image in images if (key := key_of(first, image.keep.relation)) in lost and work.fits(key, image)}
     begins = beginnings({key: lost[key] for key in keys}, work.steps, first, late=late)
@@ -76,6 +78,7 @@ class _Work:
     sql: Sql
     late: bool
     force: bool
+    park: bool
     covered: dict[int, Image] = field(default_factory=dict)
     opening: list[tuple[str, str, str]] = field(default_factory=list)
     extra: dict[int, list[Piece]] = field(default_factory=dict)
@@ -170,7 +173,8 @@ class _Work:
         after = self.last.rows["table"][key]
         relation = self.sql.name(after)
         if image.keep.key:
-            texts = statements.note(image, relation, force=self.force)
+            parked = self.park and image.tells_queried
+            texts = statements.note(image, relation, force=self.force, parked=parked)
             self.opening += [(text, relation, _TABLE if text.startswith("LOCK") else "") for text in texts]
         else:
             self.opening.append((f"LOCK TABLE {relation} IN SHARE ROW EXCLUSIVE MODE", relation, _TABLE))

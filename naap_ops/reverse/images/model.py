@@ -111,6 +111,11 @@ class Image:
         return f"{SCHEMA}.{quoted(self.table)}"
 
     @property
+    def tells_queried(self) -> bool:
+        """It alone knows which rows a query put there, and what they were."""
+        return self.keep.queried and self.source == "capture"
+
+    @property
     def aside(self) -> str:
         """The temporary table in which the rows of before wait for those of after, as SQL."""
         return f"pg_temp.{quoted(f'naap_ops before {self.table}')}"

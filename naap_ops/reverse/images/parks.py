@@ -14,7 +14,8 @@ from naap_ops.postgres.catalog.model import Catalog
 from naap_ops.reverse import inserted
 from naap_ops.reverse.casts import base
 from naap_ops.reverse.images.keeps import EXACT, key_of, plain, unique
-from naap_ops.reverse.images.model import Name
+from naap_ops.reverse.images.model import Image, Name
+from naap_ops.reverse.images.statements import changed_since
 from naap_ops.reverse.model import Loss, Plan, Reversal, Step
 from naap_ops.reverse.ranks import Rank
 from naap_ops.reverse.render import quoted
@@ -81,17 +82,20 @@ class Park:
         return cls(relation, key, columns, data["whole"], data.get("some", False), data.get("put", ""))
 
 
-def parks(plan: Plan, steps: Sequence[Step], first: Catalog, last: Catalog) -> tuple[Park, ...]:
-    """What the reverse takes away. ``first`` and ``last``: the states before and after the migration."""
+def parks(plan: Plan, steps: Sequence[Step], first: Catalog, last: Catalog, images: Iterable[Image] = ()) -> tuple[Park, ...]:
+    """What the reverse takes away. ``first`` and ``last``: the states before and after the migration. ``images``: what it
+    brings rows back from."""
     if not plan.reversals:
         return ()
+    told = {key_of(first, image.keep.relation): changed_since(image) for image in images if image.tells_queried}
     found = []
     for key, table in sorted(last.rows["table"].items()):
         if key not in first.rows["table"]:
             park = _created(table, last) if table.relkind == "r" else None
         else:
             park = _grown(plan, steps, table, first, last)
-            found += _put(key, [where for of, where in _inserted(plan, steps, first, last).values() if of == key], last)
+            puts = [where for of, where in _inserted(plan, steps, first, last).values() if of == key]
+            found += _put(key, [*puts, *([told[key]] if key in told else [])], last)
         found += [park] if park is not None else []
     return tuple(found)
 

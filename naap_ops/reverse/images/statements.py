@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from naap_ops.postgres.catalog.model import Catalog
-from naap_ops.reverse.images.model import Image, KeptColumn
+from naap_ops.reverse.images.model import Image, Keep, KeptColumn
 from naap_ops.reverse.images.taking import TEXT, changed_by, differ, value_after
 from naap_ops.reverse.render import Sql, literal, quoted
 
@@ -44,13 +44,13 @@ def label(image: Image) -> str:
 # --- what may be put back -------------------------------------------------------------------------------------------
 
 
-def note(image: Image, table: str, *, force: bool) -> Iterator[str]:
-    """Run in the state that the migration left. ``table``: its name now. ``force``: whatever was written since."""
+def note(image: Image, table: str, *, force: bool, parked: bool = False) -> Iterator[str]:
+    """Run in the state that the migration left. ``table``: its name now. ``force``: whatever was written since. ``parked``:
+    rows that the migration put there and somebody has changed since go, too, for they are parked (:func:`changed_since`)."""
     keep = image.keep
     keys = ", ".join(f"i.k{at}" for at, _ in enumerate(keep.key, 1))
-    on = " AND ".join(f"{value_after(column)} = i.k{at}" for at, column in enumerate(keep.key, 1))
-    kept = [(at, column) for at, column in enumerate(keep.columns, 1) if column.after is not None]
-    there, same = "t.ctid IS NOT NULL", _same(kept, force)
+    on, kept = _on(keep), _lasting(keep)
+    there, same = "t.ctid IS NOT NULL", _same(kept, force or parked)
     flags = [
         "i.was AND NOT i.stays AND t.ctid IS NULL AS add",
         f"NOT i.was AND i.stays AND {there} AND {same} AS take",
@@ -68,6 +68,20 @@ def note(image: Image, table: str, *, force: bool) -> Iterator[str]:
         f"FROM {noted(image)} WHERE conflicts IS NOT NULL"
     )
     yield f"ANALYZE {noted(image)}"
+
+
+def changed_since(image: Image) -> str:
+    """SQL: the migration put the row ``t`` there, and somebody has changed it since."""
+    rows = f"SELECT FROM {image.name} i WHERE {_on(image.keep)} AND NOT i.was AND i.stays"
+    return f"EXISTS ({rows} AND NOT ({_same(_lasting(image.keep), force=False)}))"
+
+
+def _on(keep: Keep) -> str:
+    return " AND ".join(f"{value_after(column)} = i.k{at}" for at, column in enumerate(keep.key, 1))
+
+
+def _lasting(keep: Keep) -> list[tuple[int, KeptColumn]]:
+    return [(at, column) for at, column in enumerate(keep.columns, 1) if column.after is not None]
 
 
 def _same(kept: Sequence[tuple[int, KeptColumn]], force: bool) -> str:

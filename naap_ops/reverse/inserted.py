@@ -11,9 +11,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
-import postgast
 from postgast import pg_query_pb2 as grammar
 
+from naap_ops.reverse import deparse
 from naap_ops.reverse.functions import REPEATABLE
 from naap_ops.reverse.model import Step
 from naap_ops.reverse.relations import messages
@@ -160,9 +160,7 @@ def _value(node: Any, column: Any) -> str:
             return literal(const.sval.sval)
         if const.HasField("ival") and column.type.startswith(_INTEGERS):
             return str(const.ival.ival)
-    select = grammar.SelectStmt(limit_option=grammar.LIMIT_OPTION_DEFAULT, op=grammar.SETOP_NONE)
-    select.target_list.add().res_target.val.CopyFrom(node)
-    text = deparsed(select).removeprefix("SELECT ")
+    text = deparse.expression(node)
     return text if text.startswith("CAST(") else f"CAST({text} AS {column.type})"
 
 
@@ -210,7 +208,7 @@ def _source(step: Step, node: Any) -> str:
             raise _Unknown("its query changes rows itself")
         if each.DESCRIPTOR.name == "RangeVar" and each.relname == node.relation.relname:
             raise _Unknown("its query reads the table that it fills")
-    return deparsed(select)
+    return deparse.query(select)
 
 
 def _arms(select: Any) -> Iterator[Any]:
@@ -219,10 +217,3 @@ def _arms(select: Any) -> Iterator[Any]:
         yield from _arms(select.rarg)
     else:
         yield select
-
-
-def deparsed(select: Any) -> str:
-    """A SELECT's text: the grammar's printer takes whole statements only."""
-    whole = grammar.ParseResult()
-    whole.stmts.add().stmt.select_stmt.CopyFrom(select)
-    return str(postgast.deparse(whole))

@@ -18,6 +18,7 @@ from naap_ops.reverse.images.taking import changed_by, differ, value_after
 from naap_ops.reverse.model import Plan, Step
 from naap_ops.reverse.narrowing import unheld
 from naap_ops.reverse.render import Sql, quoted
+from naap_ops.reverse.uniques import Unique, uniques
 
 _ALL: Final = "true"
 
@@ -163,44 +164,64 @@ class _Table:
         found = [self.last.rows["column"].get(key) for key in keys]
         return None if not found or any(row is None for row in found) else found
 
-    def _as_before(self, columns: Iterable[Any]) -> bool:
-        """An expression of before can be asked of them now."""
-        for now in columns:
-            was = self.first.rows["column"].get(now.key)
-            if was is None or (was.name, was.type_key) != (now.name, now.type_key):
-                return False
-        return True
+    def _as_it_was(self, row: str, names: Iterable[str]) -> str:
+        """A query that gives these columns of a row by the names that they had, so that an expression of before can be asked of
+        it; '' where one is gone, or of another type."""
+        known = {column.name: column for column in self.first.children("column", "table_key", self.was.key)}
+        found = []
+        for name in sorted(names):
+            was = known.get(name)
+            now = None if was is None else self.last.rows["column"].get(was.key)
+            if was is None or now is None or was.type_key != now.type_key:
+                return ""
+            found.append(f"{row}.{quoted(now.name)} AS {quoted(name)}")
+        return f"SELECT {', '.join(found)}"
 
     def checks(self) -> Iterator[Unfit]:
         for was in self._returning("c"):
             columns = self._now(was.numbers)
-            if columns is None or not self._as_before(columns):
+            row = self._as_it_was("r", was.columns)
+            if columns is None or not row:
                 continue
             expression = was.definition.removeprefix("CHECK ").removesuffix(" NO INHERIT")
-            condition = f"(SELECT {expression} FROM (SELECT r.*) q) IS FALSE"
+            condition = f"(SELECT {expression} FROM ({row}) q) IS FALSE"
             yield self._unfit(columns[0] if len(columns) == 1 else None, condition, f"it fails {was.name}, which returns")
 
     def duplicates(self) -> Iterator[Unfit]:
         """All rows but the first of each value, in the order of the key."""
-        known = {frozenset(numbers) for _, numbers, _ in _uniques(self.last, self.now.key)}
-        for name, numbers, distinct in _uniques(self.first, self.was.key):
-            columns = self._now(numbers)
-            if frozenset(numbers) in known or columns is None:
-                continue
-            listed = ", ".join(f"d.{quoted(row.name)}" for row in columns)
-            where = " AND ".join(f"d.{quoted(row.name)} IS NOT NULL" for row in columns) if distinct else "true"
-            condition = (
-                f"(r.tableoid, r.ctid) IN (SELECT n.part, n.at FROM (SELECT d.tableoid AS part, d.ctid AS at, row_number() "
-                f"OVER (PARTITION BY {listed} ORDER BY {', '.join(self._order())}) AS nth "
-                f"FROM {self.sql.name(self.now)} d WHERE {where}) n WHERE n.nth > 1)"
-            )
-            names = ", ".join(row.name for row in columns)
-            yield self._unfit(None, condition, f"another row has the same {names}, which {name} makes unique again")
+        there = list(uniques(self.last, self.now.key))
+        known = {frozenset(each.numbers) for each in there if each.plain}
+        definitions = {each.definition for each in there if not each.plain}
+        for each in uniques(self.first, self.was.key):
+            if frozenset(each.numbers) not in known and each.definition not in definitions:
+                yield from self._duplicates(each)
+
+    def _duplicates(self, unique: Unique) -> Iterator[Unfit]:
+        columns, source = self._now(unique.numbers), f"FROM {self.sql.name(self.now)} d"
+        if unique.plain and columns is not None:
+            names, values, of = [row.name for row in columns], [f"d.{quoted(row.name)}" for row in columns], ["true"]
+        elif not unique.plain and (row := self._as_it_was("d", unique.names)):
+            names, values = list(unique.parts), [f"v.v{at}" for at, _ in enumerate(unique.parts)]
+            listed = ", ".join(f"{part} AS v{at}" for at, part in enumerate(unique.parts))
+            source += f" CROSS JOIN LATERAL (SELECT {listed}, {unique.predicate or 'true'} AS meant FROM ({row}) q) v"
+            of = ["v.meant"]
+        else:
+            return
+        where = " AND ".join([*of, *(f"({value}) IS NOT NULL" for value in values if unique.distinct)])
+        condition = (
+            f"(r.tableoid, r.ctid) IN (SELECT n.part, n.at FROM (SELECT d.tableoid AS part, d.ctid AS at, row_number() "
+            f"OVER (PARTITION BY {', '.join(values)} ORDER BY {', '.join(self._order())}) AS nth "
+            f"{source} WHERE {where}) n WHERE n.nth > 1)"
+        )
+        some = f" among those where {unique.predicate}" if unique.predicate else ""
+        yield self._unfit(
+            None, condition, f"another row{some} has the same {', '.join(names)}, which {unique.name} makes unique again"
+        )
 
     def _order(self) -> list[str]:
-        for _, numbers, _ in _uniques(self.last, self.now.key):
-            columns = self._now(numbers)
-            if columns is not None and all(row.not_null for row in columns):
+        for each in uniques(self.last, self.now.key):
+            columns = self._now(each.numbers)
+            if each.plain and columns is not None and all(row.not_null for row in columns):
                 return [f"d.{quoted(row.name)}" for row in columns]
         return ["d.ctid"]
 
@@ -209,12 +230,13 @@ class _Table:
             parent = self.last.rows["table"].get(was.referenced_key)
             columns = self._now(was.numbers)
             referenced = self._referenced(was)
-            if parent is None or columns is None or referenced is None or " MATCH FULL" in was.definition:
+            if parent is None or columns is None or referenced is None:
                 continue
             pairs = list(zip(columns, referenced, strict=True))
-            filled = " AND ".join(f"r.{quoted(one.name)} IS NOT NULL" for one, _ in pairs)
+            every = " OR " if " MATCH FULL" in was.definition else " AND "  # that wants all of them to be null, or none
+            filled = every.join(f"r.{quoted(one.name)} IS NOT NULL" for one, _ in pairs)
             same = " AND ".join(f"o.{quoted(other.name)} = r.{quoted(one.name)}" for one, other in pairs)
-            condition = f"{filled} AND NOT EXISTS (SELECT FROM {self.sql.name(parent)} o WHERE {same})"
+            condition = f"({filled}) AND NOT EXISTS (SELECT FROM {self.sql.name(parent)} o WHERE {same})"
             yield self._unfit(
                 columns[0] if len(columns) == 1 else None,
                 condition,
@@ -232,20 +254,6 @@ class _Table:
         if not set(wanted) <= rows.keys() or len(wanted) != len(was.numbers):
             return None
         return self._now([rows[name].number for name in wanted], was.referenced_key)
-
-
-def _uniques(catalog: Catalog, table: int) -> Iterator[tuple[str, list[int], bool]]:
-    """Names, numbers of columns, and whether nulls are distinct, of what is unique; the primary key first."""
-    indexes = {row.key: row for row in catalog.children("index", "table_key", table)}
-    rows = sorted(catalog.children("constraint", "table_key", table), key=lambda row: (row.type != "p", str(row.name)))
-    for row in rows:
-        if row.type in ("p", "u"):
-            index = indexes.get(row.index_key)
-            yield row.name, row.numbers, index is None or "NULLS NOT DISTINCT" not in index.definition
-    for row in sorted(indexes.values(), key=lambda row: str(row.name)):
-        plain = row.predicate is None and 0 not in row.numbers and " INCLUDE (" not in row.definition
-        if row.unique and row.valid and not row.constraint and plain:
-            yield row.name, row.numbers, "NULLS NOT DISTINCT" not in row.definition
 
 
 # --- images -------------------------------------------------------------------------------------------------------------

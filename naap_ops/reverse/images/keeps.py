@@ -10,6 +10,7 @@ from naap_ops.postgres.catalog.model import Catalog
 from naap_ops.reverse.casts import base
 from naap_ops.reverse.images.model import Cannot, Keep, KeptColumn, Name
 from naap_ops.reverse.model import INSERTED, QUERIED, Capture, Plan, Reversal, Step
+from naap_ops.reverse.uniques import uniques
 
 _OF_USERS: Final = 16384  # oids from here on are not the server's own
 _INTEGERS: Final = frozenset({"smallint", "integer", "bigint"})
@@ -170,12 +171,7 @@ class _Table:
 
 def unique(catalog: Catalog, table: int) -> Iterator[tuple[int, ...]]:
     """Numbers of columns that are unique together, primary keys first."""
-    keys = sorted(catalog.children("constraint", "table_key", table), key=lambda row: (row.type != "p", row.name))
-    yield from (tuple(row.numbers) for row in keys if row.type in ("p", "u"))
-    for row in sorted(catalog.children("index", "table_key", table), key=lambda row: row.name):
-        plain = row.predicate is None and 0 not in row.numbers and " INCLUDE (" not in row.definition
-        if row.unique and row.valid and not row.constraint and plain:
-            yield tuple(row.numbers)
+    yield from (each.numbers for each in uniques(catalog, table) if each.plain)
 
 
 def _type(row: Any) -> tuple[int, int]:

@@ -212,7 +212,7 @@ def test_a_password_that_is_a_part_of_the_migrations_name_and_of_the_folder(
     assert "Wallet.balance integer" not in shape(deployed)
     [entry] = (deployed.app().archive).glob("*/untracked.json")
     assert (entry.parent / COLUMN / "migration.sql").exists()
-    [journal] = (deployed.folder / ".naap_ops/journal").glob("*-rollback-*.jsonl")
+    [journal] = (deployed.folder / ".naap_ops/journal").glob("*-rollback.jsonl")
     steps = [json.loads(line) for line in journal.read_bytes().splitlines()]
     assert f"{COLUMN} in public" in {each.get("name") for each in steps}
 

@@ -150,6 +150,42 @@ DROP TYPE "Kind_old";""",
         ('insert into "Item" values (2, 1, 1), (3, 1, 1), (4, 1, null), (5, 1, null)',),
         ("3",),
     ),
+    "duplicates under an index of some rows": Case(
+        table('"mail" TEXT, "gone" DATE')
+        + """CREATE UNIQUE INDEX "Item_mail_key" ON "Item" ("mail") WHERE "gone" IS NULL AND "id" <> 9;""",
+        'DROP INDEX "Item_mail_key"; ALTER TABLE "Item" RENAME COLUMN "gone" TO "gone at";',
+        (
+            "insert into \"Item\" values (5, 'a', null), (4, 'a', '2026-01-01'), (3, 'a', null), (6, 'b', null)",
+            "insert into \"Item\" values (7, 'a', '2026-01-01'), (9, 'a', null)",
+        ),
+        ("5",),
+    ),
+    "duplicates under an index of an expression": Case(
+        table('"mail" TEXT, "shop" INTEGER') + 'CREATE UNIQUE INDEX "Item_key" ON "Item" (lower("mail"), "shop");',
+        'DROP INDEX "Item_key"; ALTER TABLE "Item" RENAME COLUMN "shop" TO "sh op";',
+        ("insert into \"Item\" values (5, 'A', 1), (4, 'a', 1), (3, 'a', 2), (6, 'a', null), (7, 'a', null)",),
+        ("5",),
+    ),
+    "duplicates under an index with more in it": Case(
+        table('"mail" TEXT, "name" TEXT') + 'CREATE UNIQUE INDEX "Item_key" ON "Item" ("mail") INCLUDE ("name");',
+        'DROP INDEX "Item_key";',
+        ("insert into \"Item\" values (5, 'a', 'x'), (4, 'a', 'y'), (3, 'b', 'x')",),
+        ("5",),
+    ),
+    "a check whose column has another name": Case(
+        table('"size" INTEGER, "most" INTEGER, CONSTRAINT "Item_size" CHECK ("size" < "most")'),
+        """ALTER TABLE "Item" DROP CONSTRAINT "Item_size";
+ALTER TABLE "Item" RENAME COLUMN "size" TO "Si ze"; ALTER TABLE "Item" RENAME COLUMN "most" TO "size";""",
+        ('insert into "Item" values (2, 3, 2), (3, null, 1), (4, 2, 3)',),
+        ("2",),
+    ),
+    "orphans of which all or nothing must be null": Case(
+        'CREATE TABLE "Owner" ("a" INTEGER, "b" INTEGER, PRIMARY KEY ("a", "b")); INSERT INTO "Owner" VALUES (1, 1);'
+        + table('"a" INTEGER, "b" INTEGER, CONSTRAINT "fk" FOREIGN KEY ("a", "b") REFERENCES "Owner"("a", "b") MATCH FULL'),
+        'ALTER TABLE "Item" DROP CONSTRAINT "fk";',
+        ('insert into "Item" values (2, 1, null), (3, null, null), (4, 1, 1), (5, 2, 1)',),
+        ("2", "5"),
+    ),
     "orphans": Case(
         'CREATE TABLE "Owner" ("id" INTEGER PRIMARY KEY); INSERT INTO "Owner" VALUES (1), (2);'
         + table('"owner" INTEGER, CONSTRAINT "Item_owner_fkey" FOREIGN KEY ("owner") REFERENCES "Owner"("id")'),

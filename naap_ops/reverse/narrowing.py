@@ -1,7 +1,8 @@
 """Values that the type of before does not hold: as an SQL condition, for a change of type that is undone.
 
 What the server would cut without a word (a text by an explicit cast, the decimals of a number) counts as not held, as what it
-refuses does. Fractions of seconds, and the time of day of what was a date, do not count: nobody has to choose for them.
+refuses does. Of what is only less exact then (fractions of seconds, the time of day of what was a date, a float's last digits,
+the spelling of a text) nobody has to choose, but it can be told, and kept: :func:`cut`.
 """
 
 from __future__ import annotations
@@ -21,6 +22,10 @@ _RANGES: Final = {
 }
 _NUMBERS: Final = frozenset({*_RANGES, "numeric", "real", "double precision"})
 _TEXTS: Final = frozenset({"text", "character varying", "character", "citext"})
+_TIMES: Final = frozenset({
+    "date", "timestamp without time zone", "timestamp with time zone", "time without time zone", "time with time zone",
+    "interval",
+})  # fmt: skip
 _LIMITED: Final = frozenset({"character varying", "character"})
 _READ: Final = _NUMBERS | {
     "boolean", "uuid", "date", "timestamp without time zone", "timestamp with time zone", "time without time zone",
@@ -58,6 +63,16 @@ def unheld(was: Any, now: Any, first: Catalog, last: Catalog) -> str | None:
     if old in _NUMBERS and new in _NUMBERS:
         return _number(f"{value}::pg_catalog.numeric", was, now)
     return None
+
+
+def cut(was: Any, now: Any) -> str:
+    """What follows a value of ``now`` on its way to ``was``'s type and back, as SQL; '' where it is the same afterwards for
+    certain, or is no mere cast."""
+    if was.type_key >= _OF_USERS or now.type_key >= _OF_USERS:
+        return ""
+    old, new = base(was), base(now)
+    cast = {old, new} <= _TIMES or {old, new} <= _NUMBERS or (new in _TEXTS and old in _READ)
+    return f"::{was.type}::{now.type}" if cast else ""
 
 
 def _long(value: str, was: Any, now: Any, new: str) -> str | None:

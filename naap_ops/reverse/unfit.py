@@ -16,7 +16,7 @@ from naap_ops.reverse import fill
 from naap_ops.reverse.images.model import Image, Name
 from naap_ops.reverse.images.taking import changed_by, differ, value_after
 from naap_ops.reverse.model import Plan, Step
-from naap_ops.reverse.narrowing import unheld
+from naap_ops.reverse.narrowing import cut, unheld
 from naap_ops.reverse.render import Sql, quoted
 from naap_ops.reverse.uniques import Unique, uniques
 
@@ -28,6 +28,7 @@ class Unfit:
     """Rows of ``relation`` for which ``condition`` holds: SQL of a row ``r``, in which names of the migration's own schema have
     no schema. ``column``: the one whose value is at fault, '' where no other value would help. ``type``: its type now.
 
+    ``cut``: nobody has to choose, for the value is only less exact then: what follows it on its way there and back.
     ``absent``: the column is not there now, and comes back; ``filled``: with a harmless value, so that nobody has to choose.
     ``columns``, ``parent``, ``parent_columns``: of orphans, what refers to what.
     """
@@ -37,6 +38,7 @@ class Unfit:
     type: str
     condition: str
     reason: str
+    cut: str = ""
     absent: bool = False
     filled: bool = False
     columns: tuple[str, ...] = ()
@@ -135,9 +137,17 @@ class _Table:
             if was.not_null and was.not_null_valid and not now.not_null:
                 yield self._unfit(now, f"r.{quoted(now.name)} IS NULL", "it is null, and was NOT NULL")
             if (was.type_key, was.modifier) != (now.type_key, now.modifier) or was.type_kind == "e" or was.type.endswith("[]"):
-                condition = unheld(was, now, self.first, self.last)
-                if condition is not None:
-                    yield self._unfit(now, condition, f"it does not fit {was.type}, which it was")
+                yield from self._retyped(was, now)
+
+    def _retyped(self, was: Any, now: Any) -> Iterator[Unfit]:
+        condition = unheld(was, now, self.first, self.last)
+        if condition is not None:
+            yield self._unfit(now, condition, f"it does not fit {was.type}, which it was")
+        if way := cut(was, now):
+            value = f"r.{quoted(now.name)}"
+            less = f"{value}{way} IS DISTINCT FROM {value}"
+            less = less if condition is None else f"CASE WHEN {condition} THEN false ELSE {less} END"
+            yield self._unfit(now, less, f"{was.type}, which it was, holds less of it", cut=way)
 
     def _absent(self, was: Any) -> Iterator[Unfit]:
         if not was.not_null or was.default is not None or was.identity or not was.local:

@@ -16,7 +16,7 @@ import psycopg
 
 from naap_ops.errors import Refused, RowsUnfit
 from naap_ops.reverse.images import fitting
-from naap_ops.reverse.images.fitting import DEFAULT, NO_KEY, NO_KEY_HINT, PARK, Chosen
+from naap_ops.reverse.images.fitting import CUT, DEFAULT, NO_KEY, NO_KEY_HINT, PARK, Chosen
 from naap_ops.reverse.images.model import Image, Name
 from naap_ops.reverse.images.taking import relation
 from naap_ops.reverse.render import literal, quoted
@@ -51,7 +51,7 @@ class Flags:
 
 @dataclass(frozen=True)
 class Found:
-    """Rows that do not fit. ``choice``: default, park, or '' where nobody has chosen."""
+    """Rows that do not fit. ``choice``: default, park, cut, or '' where nobody has chosen. ``kept``: what is cut is parked."""
 
     migration: str
     unfit: Unfit
@@ -59,6 +59,7 @@ class Found:
     keys: tuple[str, ...]
     choice: str
     value: str | None = None
+    kept: bool = True
 
     def as_dict(self) -> dict[str, Any]:
         return {
@@ -79,6 +80,8 @@ class Found:
         told = f"{count_of(self.rows, 'row')} of {self.unfit.where}{which}: {self.unfit.reason}"
         if self.choice == DEFAULT:
             return f"{told}: {'a null' if self.value is None else repr(self.value)} instead"
+        if self.choice == CUT:
+            return f"{told}: {'the whole value is parked' if self.kept else 'the rest is lost'}"
         return f"{told}{': parked' if self.choice == PARK else ''}"
 
 
@@ -111,7 +114,7 @@ class Choosing:
 
     def _flag(self, unfit: Unfit) -> str | None:
         """The flag that is about it."""
-        if not unfit.column:
+        if not unfit.column or unfit.cut:
             return None
         self._names[unfit.where] = None
         found = [each for each in self.flags.defaults if any(each.startswith(f"{name}=") for name in _names(unfit))]
@@ -141,7 +144,7 @@ class Choosing:
             flag = self._flag(each)
             if each.absent and each.filled and flag is None:
                 continue
-            choice = DEFAULT if flag is not None else PARK if self.flags.park else ""
+            choice = CUT if each.cut else DEFAULT if flag is not None else PARK if self.flags.park else ""
             value = _value(flag, each) if flag is not None else None
             if choice == DEFAULT:
                 self._fits(each, value, schema)
@@ -150,7 +153,8 @@ class Choosing:
                 chosen.append(Chosen(exact, choice, value))
             rows, keys = self._count(exact, schema)
             if rows and not (each.absent and each.filled):
-                self.found.append(Found(migration, each, rows, keys, choice, value))
+                kept = self.flags.keep and bool(keys)
+                self.found.append(Found(migration, each, rows, keys, choice, value, kept))
             if rows and choice == PARK:
                 there.append(exact)
             elif (
@@ -210,10 +214,16 @@ class Choosing:
 
     def tables(self, migration: str, schema: str) -> set[str]:
         """As the reverse writes them, the tables rows of which are made to fit."""
-        names = {each.unfit.relation for each in self.chosen.get(schema, {}).get(migration, ())}
+        chosen = self.chosen.get(schema, {}).get(migration, ())
+        names = {each.unfit.relation for each in chosen if each.choice != CUT}
         return {quoted(name) if of == schema else relation((of, name)) for of, name in names}
 
     # --- told ---------------------------------------------------------------------------------------------------------
+
+    @property
+    def cut(self) -> list[Found]:
+        """What goes for good."""
+        return [each for each in self.found if each.choice == CUT and not each.kept]
 
     @property
     def undecided(self) -> list[Found]:

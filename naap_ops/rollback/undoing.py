@@ -153,6 +153,9 @@ class _Gathered:
         lost = Lost()
         for several, schemas in self.counted:
             lost.add(self.connection, several, schemas, until, (*SOURCES, PARKED) if self.wanted.park else SOURCES)
+        for each in chosen.cut:
+            lost.rows[each.unfit.table] = max(lost.rows.get(each.unfit.table, 0), each.rows)
+            lost.losses.append(f"values of {each.line}")
         return Way(
             REVERSE,
             (choosing.problem(chosen.undecided) or self._objection(undoing[0])) if alone else "",

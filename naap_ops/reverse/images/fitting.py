@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 DEFAULT: Final = "default"
 PARK: Final = "park"
+CUT: Final = "cut"
 _COLUMNS: Final = """
 select a.attname, pg_catalog.format_type(a.atttypid, a.atttypmod), a.atttypid < 16384 and a.attcollation = t.typcollation,
   a.attgenerated <> '', a.attnum::int
@@ -50,7 +51,8 @@ _OID: Final = "select pg_catalog.to_regclass(%s)::oid::int8"
 
 @dataclass(frozen=True)
 class Chosen:
-    """What becomes of rows that do not fit: ``choice`` is default, with a ``value`` (None: a null), or park."""
+    """What becomes of rows that do not fit: ``choice`` is default, with a ``value`` (None: a null), park, or cut, by the
+    reverse itself."""
 
     unfit: Unfit
     choice: str
@@ -98,7 +100,11 @@ def fit(
             meant(connection, of.schema)
             work.park([each.unfit for each in chosen if each.choice == PARK])
             work.give([each for each in chosen if each.choice == DEFAULT and not each.unfit.absent])
-            work.look([each.unfit for each in chosen if not (each.choice == DEFAULT and each.unfit.absent)])
+            work.look(
+                [each.unfit for each in chosen if each.choice != CUT and not (each.choice == DEFAULT and each.unfit.absent)]
+            )
+            if keep:
+                work.keep_whole([each.unfit for each in chosen if each.choice == CUT])
     return work.done
 
 
@@ -222,13 +228,28 @@ class _Work:
         key, columns = _columns(self.connection, oid)
         if not key:
             raise Refused(reason=NO_KEY.format(table=one.table), hint=NO_KEY_HINT)
-        column = next(column for column in columns if column.name == one.column)
+        column = _named(columns, one.column)
         given = self.connection.execute(f"SELECT ({value}::{column.type})::pg_catalog.text".encode()).fetchone()
         assert given is not None
         text = NULL if given[0] is None else literal(given[0])
         column = replace(column, given=text if text == NULL or not column.plain else f"{text}::{column.type}")
         inner = f"(SELECT r.* FROM {relation(one.relation)} r WHERE {where}) t"
         self._kept(Park(one.relation, key, (column,), whole=False, some=True), inner)
+
+    # --- cut ----------------------------------------------------------------------------------------------------------
+
+    def keep_whole(self, several: Iterable[Unfit]) -> None:
+        """Values of which the reverse leaves less; rolling forward gives what is left of them by itself."""
+        for each in several:
+            name = relation(each.relation)
+            self._do(f"LOCK TABLE {name} IN SHARE ROW EXCLUSIVE MODE")
+            row = self.connection.execute(_OID, [name]).fetchone()
+            assert row is not None
+            key, columns = _columns(self.connection, row[0])
+            if key and each.relation not in self.whole:
+                column = replace(_named(columns, each.column), given=f"i.p1{each.cut}")
+                inner = f"(SELECT r.* FROM {name} r WHERE {each.condition}) t"
+                self._kept(Park(each.relation, key, (column,), whole=False, some=True, cut=True), inner)
 
     # --- in the end ---------------------------------------------------------------------------------------------------
 
@@ -242,6 +263,10 @@ class _Work:
                     reason=f"rows of {each.where} still do not fit: {each.reason}",
                     hint="Its transaction was rolled back. Choose another value, or --park-rows.",
                 )
+
+
+def _named(columns: Iterable[ParkedColumn], name: str) -> ParkedColumn:
+    return next(column for column in columns if column.name == name)
 
 
 NO_KEY: Final = "{table} has no key by which the values could be put back that a default replaces"

@@ -30,8 +30,8 @@ _WRITES: Final = frozenset({"INSERT", "UPDATE", "DELETE", "MERGE", "COPY"})
 @dataclass(frozen=True)
 class ParkedColumn:
     """``type``: as SQL spells it. ``plain``: the server's own type, kept as it is, else as text. ``equal``: how values are
-    compared, ``native`` or as ``text``. ``given``: as SQL, the value that the migration gives every row by itself; None: not
-    known."""
+    compared, ``native`` or as ``text``. ``given``: as SQL, the value that the migration gives every row by itself, which may be
+    made of the parked one, ``i.p1``; None: not known."""
 
     name: str
     type: str
@@ -46,6 +46,7 @@ class Park:
 
     ``some``: only those rows which the state before cannot hold, or values in whose place others were put; the table lives on
     meanwhile, and what is written into it stays. ``put``: SQL over ``t``, only the rows that the migration itself put there.
+    ``cut``: values of which the state before holds less.
     """
 
     relation: Name
@@ -54,12 +55,13 @@ class Park:
     whole: bool
     some: bool = False
     put: str = ""
+    cut: bool = False
 
     @property
     def part(self) -> tuple[Any, ...]:
         """What tells it from others of the same table that are parked with it."""
         values = (column.name for column in self.columns) if self.some and not self.whole else ()
-        return (self.whole, self.some, *values, *(["put"] if self.put else []))
+        return (self.whole, self.some, *values, *(["put"] if self.put else []), *(["cut"] if self.cut else []))
 
     @property
     def goes(self) -> bool:
@@ -79,7 +81,7 @@ class Park:
         """What :meth:`as_dict` gave."""
         key, columns = (tuple(ParkedColumn(**each) for each in data[part]) for part in ("key", "columns"))
         relation = data["relation"][0], data["relation"][1]
-        return cls(relation, key, columns, data["whole"], data.get("some", False), data.get("put", ""))
+        return cls(relation, key, columns, data["whole"], data.get("some", False), data.get("put", ""), data.get("cut", False))
 
 
 def parks(plan: Plan, steps: Sequence[Step], first: Catalog, last: Catalog, images: Iterable[Image] = ()) -> tuple[Park, ...]:

@@ -278,6 +278,45 @@ def with_rows_parked(site: Site, case: Case, was: Any) -> None:
     assert parked(site) == 0
 
 
+EXACT = (
+    table('"day" DATE, "at" TIMESTAMP(0), "rate" REAL, "size" INTEGER')
+    + """
+INSERT INTO "Item" VALUES (1, '2026-01-01', '2026-01-01 10:00', 1.5, 7);"""
+)
+MORE_EXACT = """ALTER TABLE "Item" ALTER COLUMN "day" TYPE TIMESTAMP(3), ALTER COLUMN "at" TYPE TIMESTAMP(3),
+  ALTER COLUMN "rate" TYPE DOUBLE PRECISION, ALTER COLUMN "size" TYPE TEXT USING "size"::text;
+ALTER TABLE "Item" RENAME COLUMN "at" TO "A t";
+"""
+WRITES = """insert into "Item" values (2, '2026-02-02 12:34', '2026-02-02 12:34:56.789', 0.1, '007'),
+  (3, '2026-02-03', '2026-02-03 10:00', 0.5, '8'), (4, '2026-02-04 10:00', null, null, '9')"""
+
+
+@pytest.mark.also(15, 18)
+def test_what_is_only_less_exact_then_is_kept_whole_and_nobody_is_asked(site: Site) -> None:
+    was = set_up(site, Case(EXACT, MORE_EXACT, (WRITES,), ()))
+    shown = site.run("rollback", "--migration", "latest", "--dry-run", "--json").json
+    told = {(each["column"], tuple(each["keys"]), each["choice"]) for each in shown["unfit"]}
+    assert told == {("day", ("2", "4"), "cut"), ("A t", ("2",), "cut"), ("rate", ("2",), "cut"), ("size", ("2",), "cut")}
+    assert (shown["strategy"], shown["lost"]) == ("reverse", {})
+    assert rollback(site)["parked"] == {"public.Item": 5}
+    assert site.ask("""select array_agg(concat_ws('|', "day", "at", "rate", "size") order by id) from "Item"
+        where id > 1""") == ["2026-02-02|2026-02-02 12:34:57|0.1|7", "2026-02-03|2026-02-03 10:00:00|0.5|8", "2026-02-04|9"]
+    site.sql("update \"Item\" set day = '2026-03-03' where id = 4")
+    back = reapply(site)
+    assert [(each["key"], each["columns"], each["reason"]) for each in back["left"]] == [("4", ["day"], "written since")]
+    was["Item"][3]["day"] = "2026-03-03T00:00:00"
+    assert contents(site) == was
+
+
+def test_what_is_cut_and_not_kept_is_lost_and_said(site: Site) -> None:
+    set_up(site, Case(EXACT, MORE_EXACT, (WRITES,), ()))
+    shown = site.run("rollback", "--migration", "latest", "--strategy", "reverse", "--no-park", "--dry-run", "--json").json
+    assert shown["lost"] == {"public.Item": 2}
+    site.sql('alter table "Item" drop constraint "Item_pkey"')
+    shown = site.run("rollback", "--migration", "latest", "--strategy", "reverse", "--dry-run", "--json").json
+    assert shown["lost"] == {"public.Item": 2}
+
+
 # --- on every major -----------------------------------------------------------------------------------------------------
 
 

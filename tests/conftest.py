@@ -28,6 +28,7 @@ from psycopg import sql
 from naap_ops.errors import Busy
 from naap_ops.lock import FileLock
 from naap_ops.postgres.conninfo import ConnInfo
+from naap_ops.postgres.databases import drop
 from naap_ops.postgres.scratch import ScratchServer
 from naap_ops.postgres.session import connect
 from naap_ops.postgres.tools import installations
@@ -206,7 +207,7 @@ def _fresh(server: ScratchServer) -> Iterator[ConnInfo]:
         connection.execute(sql.SQL("CREATE DATABASE {} TEMPLATE template0" + _strategy(server)).format(sql.Identifier(name)))
     yield server.info.with_dbname(name)
     with closing(connect(server.info)) as connection:
-        connection.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
+        drop(connection, name)
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from datetime import datetime
 from typing import TYPE_CHECKING
@@ -34,6 +35,9 @@ __all__ = [
 ]
 
 NAME_BYTES = 63
+_LEAVING_SECONDS = 0.1
+_LOOK_SECONDS = 0.002
+_SESSIONS = "SELECT 1 FROM pg_catalog.pg_stat_activity WHERE datname = %s LIMIT 1"
 
 # What majors 15 to 18 say to an encoding, a locale or a provider they do not have (an option of a newer major: a syntax error).
 _UNKNOWN = (
@@ -87,12 +91,21 @@ def _creation(connection: Connection, props: DatabaseProps) -> Iterator[sql.Comp
 
 def drop(connection: Connection, name: str) -> None:
     """Drop a database and end its sessions. Harmless when it is not there. Raises PrivilegeMissing, Refused."""
+    _leaving(connection, name)
     try:
         connection.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
     except server.InsufficientPrivilege as error:
         raise _denied(connection, f"drop database {name!r}: {_message(error)}") from None
     except (server.ObjectInUse, server.WrongObjectType) as error:
         raise Refused(reason=f"database {name!r} cannot be dropped: {_message(error)}") from None
+
+
+def _leaving(connection: Connection, name: str) -> None:
+    """Give sessions that have just been closed a moment to go: the server looks for them once in a tenth of a second only
+    (CountOtherDBBackends in procarray.c)."""
+    ends = time.monotonic() + _LEAVING_SECONDS
+    while connection.execute(_SESSIONS, [name]).fetchone() is not None and time.monotonic() < ends:
+        time.sleep(_LOOK_SECONDS)
 
 
 def derived_name(base: str, role: str, moment: datetime) -> str:

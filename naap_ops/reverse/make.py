@@ -4,7 +4,7 @@ be."""
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Final, Literal
@@ -18,7 +18,7 @@ from naap_ops.reverse.given import Values, given
 from naap_ops.reverse.guards import guards
 from naap_ops.reverse.images.compose import composed
 from naap_ops.reverse.images.keeps import keeps
-from naap_ops.reverse.images.model import Cannot, Image, Keep, images_of
+from naap_ops.reverse.images.model import Cannot, Image, Keep, Name, images_of
 from naap_ops.reverse.images.parks import Park, marked, parks
 from naap_ops.reverse.locks import locks
 from naap_ops.reverse.model import Loss, Plan
@@ -170,6 +170,7 @@ def make(
         return _refused(script, planned, reason, facts, began)
     found = guards(before, done.after, sql)
     parked = parks(planned, done.steps, before, done.after, images if park else ())
+    put = frozenset(each.relation for each in parked if each.put and park)
     unheld = unfits(planned, done.steps, before, done.after, sql)
     planned, kept, cannot = _answered(marked(planned, done.steps, before, done.after, parked), done, before, sql)
     if not prove:
@@ -189,7 +190,7 @@ def make(
             unheld=unheld,
         )
     unfit: list[str] = []
-    for tried, strict in _plans(planned, done, before, shadow.images, sql, force=force, park=park):
+    for tried, strict in _plans(planned, done, before, shadow.images, sql, force=force, parked=put):
         found = guards(before, done.after, sql, [column.name for each in tried.staged for column in each.columns])
         proof = shadow.prove(script, done, before, tried, document.write(tried, found, facts), strict=strict)
         if proof.proved:
@@ -226,14 +227,14 @@ def _hopeless(loss: Loss, best: Loss) -> Loss:
 
 
 def _plans(
-    planned: Plan, done: Replay, before: Catalog, images: Sequence[Image], sql: Sql, *, force: bool, park: bool
+    planned: Plan, done: Replay, before: Catalog, images: Sequence[Image], sql: Sql, *, force: bool, parked: Collection[Name]
 ) -> Iterator[tuple[Plan, bool]]:
     """With what the images hold: columns filled beforehand, each row at its place; all of it in one transaction; rows at its
     very end; without. Strictly at first: what works on all rows goes before what stops on some."""
     best: list[Plan] = []
     for staged, late in ((True, False), (False, False), (False, True)) if images else ():
         chosen = [replace(image, staged=image.staged and staged) for image in images]
-        filled = composed(planned, done.steps, before, done.after, chosen, sql, late=late, force=force, park=park)
+        filled = composed(planned, done.steps, before, done.after, chosen, sql, late=late, force=force, parked=parked)
         if filled is not None and bool(filled.staged) == staged:
             best.append(filled)
             yield filled, True

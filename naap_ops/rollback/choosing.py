@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 import psycopg
 
 from naap_ops.errors import Refused, RowsUnfit
-from naap_ops.reverse.images import fitting
+from naap_ops.reverse.images import fitting, parking
 from naap_ops.reverse.images.fitting import CUT, DEFAULT, NO_KEY, NO_KEY_HINT, PARK, Chosen
 from naap_ops.reverse.images.model import Image, Name
 from naap_ops.reverse.images.taking import relation
@@ -88,13 +88,14 @@ class Found:
 @dataclass
 class Choosing:
     """``found``: what there is, over all migrations; ``chosen``: by schema and migration; ``taken``: rows by table that are
-    parked with it, those that refer to them included."""
+    parked with it, those that refer to them included, ``bytes`` in all."""
 
     connection: Connection
     flags: Flags
     found: list[Found] = field(default_factory=list)
     chosen: dict[str, dict[str, list[Chosen]]] = field(default_factory=dict)
     taken: dict[str, int] = field(default_factory=dict)
+    bytes: int = 0
     _names: dict[str, None] = field(default_factory=dict)
     _used: set[str] = field(default_factory=set)
 
@@ -211,6 +212,7 @@ class Choosing:
                 if name not in whole:
                     table = ".".join(name)
                     self.taken[table] = self.taken.get(table, 0) + marked.rows
+                    self.bytes += parking.weight(self.connection, name, marked.rows)
 
     def tables(self, migration: str, schema: str) -> set[str]:
         """As the reverse writes them, the tables rows of which are made to fit."""

@@ -248,9 +248,11 @@ def _parks(app: App, asked: Asked) -> bool:
 def _too_much(app: App, way: Way) -> str:
     """That what is parked is more than the setting allows, '' where it is not."""
     ceiling = app.loaded.settings.park.ceiling * _MEGABYTE
-    if sum(each.bytes for each in way.parked) <= ceiling:
+    size = sum(each.bytes for each in way.parked) + way.taken_bytes
+    if size <= ceiling:
         return ""
-    return f"{'; '.join(map(parked_line, way.parked))}: more than park.ceiling, {size_text(ceiling)}"
+    what = [*map(parked_line, way.parked), *(taken_line(table, rows) for table, rows in way.taken.items())]
+    return f"{'; '.join(what)}: about {size_text(size)}, more than park.ceiling, {size_text(ceiling)}"
 
 
 def taken_line(table: str, rows: int) -> str:

@@ -173,6 +173,7 @@ class _Gathered:
             unfit=tuple(chosen.found),
             chosen=chosen.chosen,
             taken=chosen.taken,
+            taken_bytes=chosen.bytes,
         )
 
     def _parked(self, until: float) -> Iterator[Expected]:

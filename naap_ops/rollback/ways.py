@@ -35,7 +35,7 @@ class Way:
     ``halves``: by schema and migration, where that failed half-way, the reverse of what took effect; ``told``: how far it came.
     ``parks``: by schema and migration, what of that is parked which the reverse takes away; ``parked``: about how much.
     ``unfit``: rows that the state before cannot hold; ``chosen``: by schema and migration what becomes of them; ``taken``: by
-    table those that are parked, with those that refer to them.
+    table those that are parked, with those that refer to them, about ``taken_bytes``.
     """
 
     strategy: str
@@ -55,6 +55,7 @@ class Way:
     unfit: tuple[Found, ...] = ()
     chosen: Mapping[str, Mapping[str, Sequence[Chosen]]] = field(default_factory=dict)
     taken: Mapping[str, int] = field(default_factory=dict)
+    taken_bytes: int = 0
 
     @property
     def possible(self) -> bool:

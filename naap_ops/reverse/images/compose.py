@@ -9,7 +9,7 @@ that refer to others come back no sooner than those (``beginning.py``).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Final
@@ -50,16 +50,16 @@ def composed(
     *,
     late: bool = False,
     force: bool = False,
-    park: bool = False,
+    parked: Collection[Name] = (),
 ) -> Plan | None:
     """The plan with what the images hold; None where nothing of them fits, or the reverse is not one transaction.
 
-    ``first`` and ``last``: the states before and after the migration. ``force``: newer values are overwritten. ``park``: what
-    it takes away is parked.
+    ``first`` and ``last``: the states before and after the migration. ``force``: newer values are overwritten. ``parked``:
+    tables the rows of which that a query put there are parked.
     """
     if not plan.reversals or any(not piece.transactional for piece in plan.pieces):
         return None
-    work = _Work(plan, {step.statement.index: step for step in steps}, first, last, sql, late, force, park)
+    work = _Work(plan, {step.statement.index: step for step in steps}, first, last, sql, late, force, parked)
     lost = touches(plan, steps, first)
     keys = {key: image for image in images if (key := key_of(first, image.keep.relation)) in lost and work.fits(key, image)}
     begins = beginnings({key: lost[key] for key in keys}, work.steps, first, late=late)
@@ -78,7 +78,7 @@ class _Work:
     sql: Sql
     late: bool
     force: bool
-    park: bool
+    parked: Collection[Name]
     covered: dict[int, Image] = field(default_factory=dict)
     opening: list[tuple[str, str, str]] = field(default_factory=list)
     extra: dict[int, list[Piece]] = field(default_factory=dict)
@@ -173,7 +173,7 @@ class _Work:
         after = self.last.rows["table"][key]
         relation = self.sql.name(after)
         if image.keep.key:
-            parked = self.park and image.tells_queried
+            parked = image.tells_queried and image.keep.after in self.parked
             texts = statements.note(image, relation, force=self.force, parked=parked)
             self.opening += [(text, relation, _TABLE if text.startswith("LOCK") else "") for text in texts]
         else:

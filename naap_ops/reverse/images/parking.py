@@ -17,7 +17,7 @@ import psycopg
 from psycopg import sql
 
 from naap_ops.reverse.images import parked
-from naap_ops.reverse.images.model import SCHEMA
+from naap_ops.reverse.images.model import SCHEMA, Name
 from naap_ops.reverse.images.parked import Entry
 from naap_ops.reverse.images.parks import NULL, Park, ParkedColumn
 from naap_ops.reverse.images.taking import TEXT, differ, relation
@@ -93,6 +93,13 @@ def expected(connection: Connection, migration: str, parks: Iterable[Park], unti
         bytes = min(number * (width + _ROW_BYTES), 2 * size + _ROW_BYTES)
         found.append(Expected(migration, park, int(number), int(size if unknown and counted is None else bytes)))
     return found
+
+
+def weight(connection: Connection, table: Name, rows: int) -> int:
+    """So many rows of a table whole, in bytes, about."""
+    row = connection.execute(_FACTS, table).fetchone()
+    known, _, size = row or (0, True, 0)
+    return int(size * rows / max(known, rows, 1))
 
 
 def _counted(connection: Connection, park: Park, until: float) -> int | None:

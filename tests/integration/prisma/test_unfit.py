@@ -527,6 +527,15 @@ def loose(site: Site) -> Site:
     return site
 
 
+def test_the_ceiling_asks_for_rows_that_are_parked_whole(loose: Site) -> None:
+    loose.settings("[park]\nceiling = 0\n")
+    said = refused(loose, "--park-rows")
+    assert "1 row of public.Item, whole" in said["message"]
+    assert "park.ceiling" in said["message"]
+    assert loose.ask('select count(*) from "Item"') == 2
+    assert rollback(loose, "--park-rows", "--park")["parked"] == {"public.Item": 1}
+
+
 def test_nobody_gets_a_restore_instead_of_being_asked(loose: Site) -> None:
     """There is a backup, which would lose more."""
     shown = loose.run("rollback", "--migration", "latest", "--dry-run", "--json")

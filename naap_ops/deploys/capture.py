@@ -80,7 +80,7 @@ def estimates(connection: Connection, wanted: Iterable[Wanted]) -> list[Estimate
     found = []
     for each in wanted:
         for keep in each.keeps:
-            columns = [column.name for column in (*keep.key, *keep.columns)]
+            columns = [column.name for column in (*keep.key, *(() if keep.queried else keep.columns))]
             schema, name = keep.relation
             facts = {"unknown": _VALUE_BYTES, "columns": columns, "schema": schema, "name": name}
             row = connection.execute(_SIZE, facts).fetchone()

@@ -135,7 +135,8 @@ def differ(one: str, other: str, equal: str = "text") -> str:
 def _before(image: Image) -> Iterator[str]:
     keep = image.keep
     listed = [f"{value(column)} AS k{at}" for at, column in enumerate(keep.key, 1)]
-    listed += [f"{value(column)} AS p{at}" for at, column in enumerate(keep.columns, 1)]
+    none = "CASE WHEN false THEN {} END" if keep.queried else "{}"  # rows only come: their keys tell which
+    listed += [f"{none.format(value(column))} AS p{at}" for at, column in enumerate(keep.columns, 1)]
     only = "" if keep.after is not None else "ONLY "  # of a dropped table the children, if any, are tables of their own
     query = f"SELECT {', '.join([*listed, 'true AS was'])} FROM {only}{relation(keep.relation)} t"
     yield f"DROP TABLE IF EXISTS {image.name}, {image.aside}"
@@ -160,7 +161,7 @@ def _joined(image: Image) -> str:
     now += [f"{value_after(column)} AS q{at}" for at, column in kept]
     listed = [f"coalesce(b.k{at}, a.k{at}) AS k{at}" for at in numbers]
     listed += [f"b.p{at}" for at, _ in enumerate(keep.columns, 1)] + [f"a.q{at}" for at, _ in kept]
-    changed = [changed_by(at, column, "b", "a") for at, column in kept]
+    changed = [changed_by(at, column, "b", "a") for at, column in kept] if not keep.queried else []
     if keep.whole:
         changed = ["b.was IS NULL", "a.stays IS NULL", *changed]
     where = "true" if keep.everything else " OR ".join(changed)

@@ -59,6 +59,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--pg", default="", help="majors of PostgreSQL to test on, e.g. 16,18 (default: all installed)")
 
 
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    """What was cut short is not made good by running what had failed until then once more."""
+    cache = getattr(session.config, "cache", None)
+    if cache is not None and exitstatus not in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED):
+        cache.set("cache/lastfailed", {})
+
+
 def _majors(config: pytest.Config) -> list[int]:
     wanted = {int(word) for word in str(config.getoption("--pg")).split(",") if word}
     return [major for major in installations() if not wanted or major in wanted]

@@ -20,7 +20,8 @@ _RANGES: Final = {
     "integer": (-2147483648, 2147483647),
     "bigint": (-9223372036854775808, 9223372036854775807),
 }
-_NUMBERS: Final = frozenset({*_RANGES, "numeric", "real", "double precision"})
+_FLOATS: Final = frozenset({"real", "double precision"})
+_NUMBERS: Final = frozenset({*_RANGES, "numeric", *_FLOATS})
 _TEXTS: Final = frozenset({"text", "character varying", "character", "citext"})
 _TIMES: Final = frozenset({
     "date", "timestamp without time zone", "timestamp with time zone", "time without time zone", "time with time zone",
@@ -71,8 +72,13 @@ def cut(was: Any, now: Any) -> str:
     if was.type_key >= _OF_USERS or now.type_key >= _OF_USERS:
         return ""
     old, new = base(was), base(now)
-    cast = {old, new} <= _TIMES or {old, new} <= _NUMBERS or (new in _TEXTS and old in _READ)
-    return f"::{was.type}::{now.type}" if cast else ""
+    times = {old, new} <= _TIMES and not (old == new != "interval" and _wider(was.modifier, now.modifier))
+    floats = {old, new} <= _NUMBERS and {old, new} & _FLOATS  # of the others what is held is exact
+    return f"::{was.type}::{now.type}" if times or floats or (new in _TEXTS and old in _READ) else ""
+
+
+def _wider(one: int, other: int) -> bool:
+    return one < 0 or 0 <= other <= one
 
 
 def _long(value: str, was: Any, now: Any, new: str) -> str | None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TextIO, cast
 
 from naap_ops.events import Event
 from naap_ops.tasks.command import Call
+from naap_ops.tasks.streams import Lasting
 from naap_ops.wording import count_of
 
 _UNITS = ("B", "kB", "MB", "GB", "TB")
@@ -38,7 +40,7 @@ def progress(call: Call) -> Iterator[None]:
         TextColumn("{task.fields[detail]}"),
         TimeElapsedColumn(),
     )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+    with Progress(*columns, console=Console(file=cast(TextIO, Lasting(sys.stderr))), transient=True) as bar:
         call.events.subscribe(_Bar(bar))
         yield
 

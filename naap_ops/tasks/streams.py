@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import sys
-from typing import TextIO
+from typing import Any, TextIO
 
 _READER_LEFT = (errno.EPIPE, errno.EIO)  # `| head`; a terminal that is closed
 
@@ -41,6 +41,29 @@ def give_up(stream: TextIO, error: OSError) -> None:
     if error.errno not in _READER_LEFT:
         _lost[stream.name] = error
     os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+class Lasting:
+    """A stream to whose writer it is no matter that nobody reads it any more: for those that would end the work over it."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        try:
+            return self._stream.write(text)
+        except OSError as error:
+            give_up(self._stream, error)
+            return len(text)
+
+    def flush(self) -> None:
+        try:
+            self._stream.flush()
+        except OSError as error:
+            give_up(self._stream, error)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
 
 
 def lost() -> str:

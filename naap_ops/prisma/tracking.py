@@ -138,7 +138,7 @@ def read(connection: Connection, schema: str) -> Books:
         rows = connection.execute(_composed(
             "select migration_name, checksum, started_at, finished_at, rolled_back_at, logs, id::text from {}"
             " order by started_at, migration_name, id", schema,
-        )).fetchall()  # fmt: skip
+        ), []).fetchall()  # fmt: skip
     return Books(schema, tuple(Row(*row) for row in rows))
 
 
@@ -205,7 +205,8 @@ def mark_failed_rolled_back(connection: Connection, schema: str, name: str) -> i
 def _composed(query: LiteralString, schema: str) -> sql.Composed:
     from psycopg import sql
 
-    return sql.SQL(query).format(sql.Identifier(schema, TABLE), table=sql.Identifier(schema, TABLE))
+    name = sql.Identifier(schema.replace("%", "%%"), TABLE)  # every one of these is run with parameters
+    return sql.SQL(query).format(name, table=name)
 
 
 @contextlib.contextmanager

@@ -15,7 +15,7 @@ from naap_ops.reverse.plan import plan
 from naap_ops.reverse.proof import Shadow
 from naap_ops.reverse.render import Sql, literal
 from naap_ops.reverse.script import Script, parse
-from naap_ops.reverse.unfit import unfits
+from naap_ops.reverse.unfit import askable, unfits
 
 _MESSAGE = literal("this reverse failed its proof: mend it, and run `invoke reverse.prove`")
 _STOP = f"DO $naap$ BEGIN RAISE EXCEPTION USING MESSAGE = {_MESSAGE}; END $naap$;"
@@ -54,7 +54,7 @@ def prove(shadow: Shadow, script: Script, text: str, sql: Sql, *, state: str, by
         )
     kept, cannot = keeps(planned, done.steps, before, done.after)
     parked = parks(planned, done.steps, before, done.after)
-    unheld = unfits(planned, done.steps, before, done.after, sql)
+    unheld = askable(shadow.connection, unfits(planned, done.steps, before, done.after, sql))
     planned = marked(planned, done.steps, before, done.after, parked)
     facts = verdicts.facts(state, before.major, "proved", *proof.lines(), *extra)
     head = document.write(planned, guards(before, done.after, sql), facts).partition("\n\n")[0]

@@ -27,7 +27,7 @@ from naap_ops.reverse.proof import Proof, Shadow
 from naap_ops.reverse.render import Sql
 from naap_ops.reverse.replay import Replay
 from naap_ops.reverse.script import Script
-from naap_ops.reverse.unfit import Unfit, unfits
+from naap_ops.reverse.unfit import Unfit, askable, unfits
 
 Status = Literal["proved", "refused", "unproved"]
 
@@ -171,7 +171,7 @@ def make(
     found = guards(before, done.after, sql)
     parked = parks(planned, done.steps, before, done.after, images if park else ())
     put = frozenset(each.relation for each in parked if each.put and park)
-    unheld = unfits(planned, done.steps, before, done.after, sql)
+    unheld = askable(shadow.connection, unfits(planned, done.steps, before, done.after, sql))
     planned, kept, cannot = _answered(marked(planned, done.steps, before, done.after, parked), done, before, sql)
     if not prove:
         text, differing = document.write(planned, found, facts), explain(planned, done.steps, before)

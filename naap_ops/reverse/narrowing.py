@@ -28,6 +28,7 @@ _TIMES: Final = frozenset({
     "interval",
 })  # fmt: skip
 _LIMITED: Final = frozenset({"character varying", "character"})
+_LIMITED_BY_ONE: Final = (_TIMES - {"interval"}) | _LIMITED  # by one number, the greater the more
 _READ: Final = _NUMBERS | {
     "boolean", "uuid", "date", "timestamp without time zone", "timestamp with time zone", "time without time zone",
     "time with time zone", "interval", "inet", "cidr", "json", "jsonb",
@@ -68,17 +69,20 @@ def unheld(was: Any, now: Any, first: Catalog, last: Catalog) -> str | None:
 
 def cut(was: Any, now: Any) -> str:
     """What follows a value of ``now`` on its way to ``was``'s type and back, as SQL; '' where it is the same afterwards for
-    certain, or is no mere cast."""
-    if was.type_key >= _OF_USERS or now.type_key >= _OF_USERS:
-        return ""
+    certain. Whether there are such casts is for the server to say."""
     old, new = base(was), base(now)
-    times = {old, new} <= _TIMES and not (old == new != "interval" and _wider(was.modifier, now.modifier))
-    floats = {old, new} <= _NUMBERS and {old, new} & _FLOATS  # of the others what is held is exact
-    return f"::{was.type}::{now.type}" if times or floats or (new in _TEXTS and old in _READ) else ""
+    users = any(row.type_key >= _OF_USERS and row.type_kind != "d" for row in (was, now))
+    wider = old == new and old.removesuffix("[]") in _LIMITED_BY_ONE and (was.modifier < 0 or 0 <= now.modifier <= was.modifier)
+    if users or wider or was.type == now.type or _exact(was, old, new):
+        return ""
+    return f"::{was.type}::{now.type}"
 
 
-def _wider(one: int, other: int) -> bool:
-    return one < 0 or 0 <= other <= one
+def _exact(was: Any, old: str, new: str) -> bool:
+    """What is held of it is the same afterwards."""
+    if {old, new} <= _NUMBERS:
+        return not (old in _FLOATS or (new in _FLOATS and _digits(was) is None and old == "numeric"))
+    return old == "character varying" and new in _TEXTS
 
 
 def _long(value: str, was: Any, now: Any, new: str) -> str | None:

@@ -9,16 +9,21 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from naap_ops.postgres.catalog.model import Catalog
 from naap_ops.reverse import fill
 from naap_ops.reverse.images.model import Image, Name
-from naap_ops.reverse.images.taking import changed_by, differ, value_after
+from naap_ops.reverse.images.parks import Park
+from naap_ops.reverse.images.statements import unchanged_since
+from naap_ops.reverse.images.taking import changed_by, differ, relation, value_after
 from naap_ops.reverse.model import Plan, Step
 from naap_ops.reverse.narrowing import cut, unheld
 from naap_ops.reverse.render import Sql, quoted
 from naap_ops.reverse.uniques import Unique, uniques
+
+if TYPE_CHECKING:
+    from naap_ops.postgres.session import Connection
 
 _ALL: Final = "true"
 
@@ -30,7 +35,8 @@ class Unfit:
 
     ``cut``: nobody has to choose, for the value is only less exact then: what follows it on its way there and back.
     ``absent``: the column is not there now, and comes back; ``filled``: with a harmless value, so that nobody has to choose.
-    ``columns``, ``parent``, ``parent_columns``: of orphans, what refers to what.
+    ``columns``, ``parent``, ``parent_columns``: of orphans, what refers to what. ``key``: columns by which a row is told now
+    and in the state before, () without any; None: not known.
     """
 
     relation: Name
@@ -44,6 +50,7 @@ class Unfit:
     columns: tuple[str, ...] = ()
     parent: Name | None = None
     parent_columns: tuple[str, ...] = ()
+    key: tuple[str, ...] | None = None
 
     @property
     def table(self) -> str:
@@ -72,6 +79,7 @@ class Unfit:
         """What :meth:`as_dict` gave."""
         parent = (data["parent"][0], data["parent"][1]) if data["parent"] else None
         lists = {name: tuple(data[name]) for name in ("columns", "parent_columns")}
+        lists |= {"key": tuple(data["key"])} if data.get("key") is not None else {}
         return cls(**{**data, **lists, "relation": (data["relation"][0], data["relation"][1]), "parent": parent})
 
 
@@ -123,7 +131,16 @@ class _Table:
         return self.now.schema, self.now.name
 
     def _unfit(self, column: Any, condition: str, reason: str, **more: Any) -> Unfit:
-        return Unfit(self.name, column.name if column else "", column.type if column else "", condition, reason, **more)
+        names = column.name if column else "", column.type if column else ""
+        return Unfit(self.name, *names, condition, reason, **more, key=self._key())
+
+    def _key(self) -> tuple[str, ...]:
+        before = {frozenset(each.numbers) for each in uniques(self.first, self.was.key) if each.plain}
+        for each in uniques(self.last, self.now.key):
+            columns = self._now(each.numbers) if each.plain and frozenset(each.numbers) in before else None
+            if columns and all(row.not_null and not cut(self.first.rows["column"][row.key], row) for row in columns):
+                return tuple(row.name for row in columns)
+        return ()
 
     def columns(self) -> Iterator[Unfit]:
         """Nulls, values of a greater type, and columns that nobody has given a value."""
@@ -145,7 +162,7 @@ class _Table:
             yield self._unfit(now, condition, f"it does not fit {was.type}, which it was")
         if way := cut(was, now):
             value = f"r.{quoted(now.name)}"
-            less = f"{value}{way} IS DISTINCT FROM {value}"
+            less = differ(f"{value}{way}", value)
             less = less if condition is None else f"CASE WHEN {condition} THEN false ELSE {less} END"
             yield self._unfit(now, less, f"{was.type}, which it was, holds less of it", cut=way)
 
@@ -266,11 +283,35 @@ class _Table:
         return self._now([rows[name].number for name in wanted], was.referenced_key)
 
 
+def askable(connection: Connection, several: Iterable[Unfit]) -> tuple[Unfit, ...]:
+    """Those that can be asked in the session's state, which is the last one: what a condition names may be gone with the
+    migration, a function say, or there may be no such cast."""
+    import psycopg
+
+    found = []
+    for each in several:
+        try:
+            with connection.transaction(force_rollback=True):
+                connection.execute(f"EXPLAIN SELECT FROM {relation(each.relation)} r WHERE {each.condition}".encode())
+        except psycopg.Error:
+            if connection.broken:
+                raise
+        else:
+            found.append(each)
+    return tuple(found)
+
+
 # --- images -------------------------------------------------------------------------------------------------------------
 
 
-def besides(unfit: Unfit, images: Iterable[Image], *, force: bool) -> Unfit:
-    """Without the rows that get an older value out of an image anyway. ``force``: also where a newer one is in its place."""
+def besides(unfit: Unfit, images: Sequence[Image], parks: Iterable[Park], *, force: bool) -> Unfit:
+    """Without the rows that the migration put there out of a query and nobody has changed, which go before anything tighter
+    returns, and those that get an older value out of an image. ``parks``: what is parked of it, and need not be kept again when
+    it is cut. ``force``: also where a newer value is in its place."""
+    goes = [park.put for park in parks if unfit.cut and park.put and park.relation == unfit.relation]
+    goes += [unchanged_since(image) for image in images if image.tells_queried and image.keep.after == unfit.relation]
+    for each in goes if not unfit.absent else ():
+        unfit = replace(unfit, condition=f"({unfit.condition}) AND NOT EXISTS (SELECT FROM (SELECT r.*) t WHERE {each})")
     for image in images:
         keep = image.keep
         if keep.after != unfit.relation or not keep.key or not unfit.column:

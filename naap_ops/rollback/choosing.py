@@ -18,6 +18,7 @@ from naap_ops.errors import Refused, RowsUnfit
 from naap_ops.reverse.images import fitting, parking
 from naap_ops.reverse.images.fitting import CUT, DEFAULT, NO_KEY, NO_KEY_HINT, PARK, Chosen
 from naap_ops.reverse.images.model import Image, Name
+from naap_ops.reverse.images.parks import Park
 from naap_ops.reverse.images.taking import relation
 from naap_ops.reverse.render import literal, quoted
 from naap_ops.reverse.unfit import Unfit, besides
@@ -135,10 +136,10 @@ class Choosing:
     # --- what there is ------------------------------------------------------------------------------------------------
 
     def look(
-        self, migration: str, schema: str, several: Sequence[Unfit], images: Sequence[Image], whole: Iterable[Name]
+        self, migration: str, schema: str, several: Sequence[Unfit], images: Sequence[Image], parks: Sequence[Park]
     ) -> None:
-        """What there is of one migration in one schema. ``images``: what brings rows back; ``whole``: tables all of which is
-        parked. Raises Refused for a value that does not fit either."""
+        """What there is of one migration in one schema. ``images``: what brings rows back; ``parks``: what is parked. Raises
+        Refused for a value that does not fit either."""
         chosen: list[Chosen] = []
         there: list[Unfit] = []
         for each in several:
@@ -149,26 +150,21 @@ class Choosing:
             value = _value(flag, each) if flag is not None else None
             if choice == DEFAULT:
                 self._fits(each, value, schema)
-            exact = besides(each, images, force=self.flags.force)
+            exact = besides(each, images, parks, force=self.flags.force)
+            key = fitting.keyed(self.connection, each)
             if choice:
                 chosen.append(Chosen(exact, choice, value))
             rows, keys = self._count(exact, schema)
             if rows and not (each.absent and each.filled):
-                kept = self.flags.keep and bool(keys)
+                kept = self.flags.keep and bool(key)
                 self.found.append(Found(migration, each, rows, keys, choice, value, kept))
             if rows and choice == PARK:
                 there.append(exact)
-            elif (
-                rows
-                and choice == DEFAULT
-                and self.flags.keep
-                and not each.absent
-                and not fitting.key_of(self.connection, each.relation)
-            ):
+            elif rows and choice == DEFAULT and self.flags.keep and not each.absent and not key:
                 raise Refused(reason=NO_KEY.format(table=each.table), hint=NO_KEY_HINT)
         if chosen:
             self.chosen.setdefault(schema, {})[migration] = chosen
-        self._refer(there, schema, frozenset(whole))
+        self._refer(there, schema, frozenset(each.relation for each in parks if each.goes))
 
     def _count(self, unfit: Unfit, schema: str) -> tuple[int, tuple[str, ...]]:
         """How many, and the keys of the first; 0 where that is not known."""

@@ -138,8 +138,7 @@ class _Gathered:
     def chosen(self) -> Choosing:
         """What becomes of rows that do not fit. Raises Refused."""
         for name, schema, several, images in self.unheld:
-            whole = [one.relation for one in self.parks.get(schema, {}).get(name, ()) if one.goes]
-            self.choosing.look(name, schema, several, images, whole)
+            self.choosing.look(name, schema, several, images, self.parks.get(schema, {}).get(name, ()))
         self.choosing.all_used()
         return self.choosing
 

@@ -120,14 +120,14 @@ class Unit(Step):
 
     def _park(self, connection: Connection) -> None:
         """What the reverse takes away, for rolling forward again. Tables that go first, as their rows may refer to rows that do
-        not fit; the rest after those, which are parked whole."""
+        not fit, and rows that the migration put there, as they are; the rest after those, which are parked whole."""
         attempt = tracking.read(connection, self.schema).attempt(self.migration)
         facts = {"migration": self.migration, "schema": self.schema, "attempt": attempt}
-        whole = [park for park in self.parks if park.goes]
-        parked = parking.park(connection, whole, **facts, lasting=self.lasting)
-        names = [park.relation for park in whole]
-        fitted = fit(connection, self.chosen, Attempt(**facts, lasting=self.lasting), whole=names, keep=self.keep)
-        others = parking.park(connection, [park for park in self.parks if not park.goes], **facts, lasting=self.lasting)
+        before = [park for park in self.parks if park.goes or park.put]
+        parked = parking.park(connection, before, **facts, lasting=self.lasting)
+        fitted = fit(connection, self.chosen, Attempt(**facts, lasting=self.lasting), before=before, keep=self.keep)
+        after = [park for park in self.parks if park not in before]
+        others = parking.park(connection, after, **facts, lasting=self.lasting)
         for more in (fitted.parked, others):
             for table, rows in more.items():
                 parked[table] = parked.get(table, 0) + rows

@@ -7,12 +7,13 @@ that rolling forward brings it back. In the end nothing unfit may be left: it is
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
 
-from psycopg import sql
+from psycopg import DataError, sql
 
 from naap_ops.errors import Refused
 from naap_ops.reverse.casts import base
@@ -44,7 +45,7 @@ _KEY: Final = """
 select i.indkey::int2[]::int[] from pg_catalog.pg_index i where i.indrelid = %s and i.indisunique and i.indisvalid
   and i.indpred is null and i.indexprs is null and i.indnkeyatts = i.indnatts and not exists (select
     from pg_catalog.pg_attribute a where a.attrelid = i.indrelid and a.attnum = any (i.indkey) and not a.attnotnull)
-order by i.indisprimary desc, i.indexrelid limit 1
+order by i.indisprimary desc, i.indexrelid
 """
 _OID: Final = "select pg_catalog.to_regclass(%s)::oid::int8"
 
@@ -87,24 +88,24 @@ class Fitted:
 
 
 def fit(
-    connection: Connection, chosen: Sequence[Chosen], of: Attempt, *, whole: Collection[Name] = (), keep: bool = True
+    connection: Connection, chosen: Sequence[Chosen], of: Attempt, *, before: Iterable[Park] = (), keep: bool = True
 ) -> Fitted:
-    """Do it, in the transaction that is open. ``whole``: tables all of which is parked already. ``keep``: values in whose place
-    others are put are parked.
+    """Do it, in the transaction that is open. ``before``: what is parked already, tables that go and rows that the migration
+    put there. ``keep``: values in whose place others are put are parked.
 
     Raises Refused when something does not fit all the same; psycopg.Error, also where row-level security would hide rows.
     """
-    work = _Work(connection, of, frozenset(whole), keep, Fitted())
+    work = _Work(connection, of, list(before), keep, Fitted())
     if chosen:
         with settings(connection):
             meant(connection, of.schema)
             work.park([each.unfit for each in chosen if each.choice == PARK])
+            if keep:
+                work.keep_whole([each.unfit for each in chosen if each.choice == CUT])
             work.give([each for each in chosen if each.choice == DEFAULT and not each.unfit.absent])
             work.look(
                 [each.unfit for each in chosen if each.choice != CUT and not (each.choice == DEFAULT and each.unfit.absent)]
             )
-            if keep:
-                work.keep_whole([each.unfit for each in chosen if each.choice == CUT])
     return work.done
 
 
@@ -121,18 +122,25 @@ def refer(connection: Connection, several: Sequence[Unfit], schema: str) -> dict
     return {table.name: table for table in marking.tables.values() if table.rows}
 
 
-def key_of(connection: Connection, table: Name) -> tuple[str, ...]:
-    """Names of the columns by which its rows are told, () without any."""
+def key_of(connection: Connection, table: Name, names: Sequence[str] | None = None) -> tuple[str, ...]:
+    """Names of the columns by which its rows are told, () without any. ``names``: only by these."""
     row = connection.execute(_OID, [relation(table)]).fetchone()
-    return () if row is None or row[0] is None else tuple(column.name for column in _columns(connection, row[0])[0])
+    return () if row is None or row[0] is None else tuple(column.name for column in _columns(connection, row[0], names)[0])
 
 
-def _columns(connection: Connection, oid: int) -> tuple[tuple[ParkedColumn, ...], tuple[ParkedColumn, ...]]:
-    """The key, and everything but what is generated."""
+def keyed(connection: Connection, unfit: Unfit) -> tuple[str, ...]:
+    """The columns by which values that are kept come back to their rows, () without any."""
+    return key_of(connection, unfit.relation, unfit.key)
+
+
+def _columns(
+    connection: Connection, oid: int, names: Sequence[str] | None = None
+) -> tuple[tuple[ParkedColumn, ...], tuple[ParkedColumn, ...]]:
+    """The key, or just that of ``names``, where it is there; and everything but what is generated."""
     rows = connection.execute(_COLUMNS, [oid]).fetchall()
     columns = {number: _column(name, spelled, plain=plain) for name, spelled, plain, _, number in rows}
-    found = connection.execute(_KEY, [oid]).fetchone()
-    key = tuple(columns[number] for number in found[0]) if found else ()
+    keys = [tuple(columns[number] for number in numbers) for (numbers,) in connection.execute(_KEY, [oid]).fetchall()]
+    key = next((each for each in keys if names is None or {column.name for column in each} == set(names)), ())
     return key, tuple(columns[number] for _, _, _, generated, number in rows if not generated)
 
 
@@ -145,9 +153,14 @@ def _column(name: str, spelled: str, *, plain: bool) -> ParkedColumn:
 class _Work:
     connection: Connection
     of: Attempt
-    whole: frozenset[Name]
+    before: list[Park]
     keep: bool
     done: Fitted
+
+    def _parked(self, table: Name) -> str:
+        """SQL: the row ``t`` is parked already."""
+        found = ["true" if park.goes else park.put for park in self.before if park.relation == table]
+        return " OR ".join(found) or "false"
 
     def _do(self, text: str) -> int:
         return self.connection.execute(text.encode()).rowcount
@@ -160,10 +173,9 @@ class _Work:
         marking.mark(several)
         tables = [table for table in marking.tables.values() if table.rows]
         for table in tables:
-            if table.name not in self.whole:
-                key, columns = _columns(self.connection, table.oid)
-                park = Park(table.name, key, columns, whole=True, some=True)
-                self._kept(park, table.joined)
+            key, columns = _columns(self.connection, table.oid)
+            park = Park(table.name, key, columns, whole=True, some=True)
+            self._kept(park, f"{table.joined} WHERE NOT ({self._parked(table.name)})")
         if tables:
             self._quietly(tables, lambda: self._delete(tables))
 
@@ -225,7 +237,7 @@ class _Work:
             self.done.defaulted[one.table] = self.done.defaulted.get(one.table, 0) + changed[0]
 
     def _keep_values(self, oid: int, one: Unfit, where: str, value: str) -> None:
-        key, columns = _columns(self.connection, oid)
+        key, columns = _columns(self.connection, oid, one.key)
         if not key:
             raise Refused(reason=NO_KEY.format(table=one.table), hint=NO_KEY_HINT)
         column = _named(columns, one.column)
@@ -233,7 +245,7 @@ class _Work:
         assert given is not None
         text = NULL if given[0] is None else literal(given[0])
         column = replace(column, given=text if text == NULL or not column.plain else f"{text}::{column.type}")
-        inner = f"(SELECT r.* FROM {relation(one.relation)} r WHERE {where}) t"
+        inner = f"(SELECT r.* FROM {relation(one.relation)} r WHERE {where}) t WHERE NOT ({self._parked(one.relation)})"
         self._kept(Park(one.relation, key, (column,), whole=False, some=True), inner)
 
     # --- cut ----------------------------------------------------------------------------------------------------------
@@ -245,11 +257,13 @@ class _Work:
             self._do(f"LOCK TABLE {name} IN SHARE ROW EXCLUSIVE MODE")
             row = self.connection.execute(_OID, [name]).fetchone()
             assert row is not None
-            key, columns = _columns(self.connection, row[0])
-            if key and each.relation not in self.whole:
+            key, columns = _columns(self.connection, row[0], each.key)
+            if key:
                 column = replace(_named(columns, each.column), given=f"i.p1{each.cut}")
-                inner = f"(SELECT r.* FROM {name} r WHERE {each.condition}) t"
-                self._kept(Park(each.relation, key, (column,), whole=False, some=True, cut=True), inner)
+                inner = f"(SELECT r.* FROM {name} r WHERE {each.condition}) t WHERE NOT ({self._parked(each.relation)})"
+                # a value that does not even get there stops the reverse itself, which says so
+                with suppress(DataError), self.connection.transaction():
+                    self._kept(Park(each.relation, key, (column,), whole=False, some=True, cut=True), inner)
 
     # --- in the end ---------------------------------------------------------------------------------------------------
 

@@ -109,6 +109,12 @@ class _Table:
         return all(touch.what == QUERIED for touch in self.touches)
 
     @property
+    def by_query(self) -> bool:
+        """Rows that came, if any, came out of queries."""
+        adding = [touch for touch in self.touches if touch.columns is None and touch.what not in _REMOVALS]
+        return bool(adding) and all(touch.what == QUERIED for touch in adding)
+
+    @property
     def after(self) -> Any:
         return self.last.rows["table"].get(self.row.key)
 
@@ -135,7 +141,7 @@ class _Table:
             reason = "it has no key (primary, or unique and not null) by which its rows can be told, before and after"
             return None, [Cannot(self.name, None if whole else row.name, reason) for row in (chosen[:1] if whole else chosen)]
         kept = tuple(_kept(row, now.get(row.key)) for row in chosen)
-        return Keep(self.name, after, key, kept, whole or after is None, statements, self.queried), []
+        return Keep(self.name, after, key, kept, whole or after is None, statements, self.queried, self.by_query), []
 
     def _only_removed(self, chosen: list[Any], now: Mapping[int, Any]) -> bool:
         """Rows went, and nothing else happened: then they are told by their whole content."""

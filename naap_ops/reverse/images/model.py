@@ -38,7 +38,7 @@ class Keep:
     """What is kept of one table. ``after`` None: the migration drops it. ``whole``: rows may go or come, too, and ``columns``
     are all but the generated ones. ``key`` empty: only rows that went can be told, and brought back. ``queried``: rows came
     that a query gave, and nothing else; without a capture it is asked again, for a backup lacks what it gave out of newer
-    rows."""
+    rows. ``by_query``: all rows that came did so, whatever else was done."""
 
     relation: Name
     after: Name | None
@@ -47,6 +47,7 @@ class Keep:
     whole: bool
     statements: tuple[int, ...] = ()
     queried: bool = False
+    by_query: bool = False
 
     @property
     def compared(self) -> bool:
@@ -76,7 +77,14 @@ class Keep:
         key, columns = (tuple(KeptColumn(**each) for each in data[part]) for part in ("key", "columns"))
         after = tuple(data["after"]) if data["after"] else None
         return cls(
-            tuple(data["relation"]), after, key, columns, data["whole"], tuple(data["statements"]), data.get("queried", False)
+            tuple(data["relation"]),
+            after,
+            key,
+            columns,
+            data["whole"],
+            tuple(data["statements"]),
+            data.get("queried", False),
+            data.get("by_query", False),
         )
 
 
@@ -113,7 +121,7 @@ class Image:
     @property
     def tells_queried(self) -> bool:
         """It alone knows which rows a query put there, and what they were."""
-        return self.keep.queried and self.source == "capture"
+        return self.keep.by_query and self.source == "capture"
 
     @property
     def aside(self) -> str:

@@ -72,8 +72,16 @@ def note(image: Image, table: str, *, force: bool, parked: bool = False) -> Iter
 
 def changed_since(image: Image) -> str:
     """SQL: the migration put the row ``t`` there, and somebody has changed it since."""
-    rows = f"SELECT FROM {image.name} i WHERE {_on(image.keep)} AND NOT i.was AND i.stays"
-    return f"EXISTS ({rows} AND NOT ({_same(_lasting(image.keep), force=False)}))"
+    return f"EXISTS ({_came(image)} AND NOT ({_same(_lasting(image.keep), force=False)}))"
+
+
+def unchanged_since(image: Image) -> str:
+    """SQL: the migration put the row ``t`` there, and it still is as it was then."""
+    return f"EXISTS ({_came(image)} AND ({_same(_lasting(image.keep), force=False)}))"
+
+
+def _came(image: Image) -> str:
+    return f"SELECT FROM {image.name} i WHERE {_on(image.keep)} AND NOT i.was AND i.stays"
 
 
 def _on(keep: Keep) -> str:

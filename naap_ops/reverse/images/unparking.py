@@ -26,6 +26,11 @@ if TYPE_CHECKING:
     from naap_ops.reverse.script import Script
 
 _MOST: Final = 1000  # of what is left is told by its key
+# The transaction that wrote a row that we see is ours, or one within it, if it still runs.
+_OWN: Final = (
+    "pg_catalog.pg_xact_status(greatest(3, pg_catalog.pg_current_xact_id()::pg_catalog.text::bigint - pg_catalog.age(t.xmin))"
+    "::pg_catalog.text::pg_catalog.xid8) = 'in progress'"
+)
 INSERT, UPDATE, SAME = "insert", "update", "same"
 _BACK: Final = (INSERT, UPDATE, SAME)
 CHANGED, GONE, ORPHAN, UNFIT = "written since", "its row is gone", "what it refers to is gone", "something else is in its place"
@@ -148,8 +153,8 @@ class _Work:
     def _untouched(self, target: Target) -> str:
         """SQL: nobody has written into the row since the migration; or not into these columns."""
         park = target.parked.park
-        if park.put:  # what an INSERT of some other transaction gave is not known
-            return "true" if self.fresh else "false"
+        if park.put:  # only what the migration gave just now: its INSERT of some other transaction is not known
+            return _OWN if self.fresh else "false"
         if park.some:  # the table was there all the time
             given = [_is_given(column, f"i.p{at}") for at, column in target.written()]
             return "false" if park.whole else " AND ".join(given)

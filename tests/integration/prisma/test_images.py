@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -260,6 +261,72 @@ def test_what_was_changed_in_rows_that_a_query_put_there_is_parked_and_comes_bac
     assert back.code == 0, back.err
     totals = shop.ask('select array_agg((shop, items)::text order by shop) from "Total"')
     assert totals == ["(1,3)", "(2,72)", "(3,73)", "(4,1)"]
+
+
+QUERIED = "20260420000000_queried"
+
+
+@pytest.fixture
+def queried(shop: Site) -> Callable[[str], None]:
+    """A table with a row, into which a migration then puts others out of a query."""
+    shop.add("20260410000000_total", 'CREATE TABLE "Total" ("shop" INTEGER PRIMARY KEY, "items" INTEGER NOT NULL);\n')
+    deploy(shop)
+    shop.sql('insert into "Total" values (9, 90)')
+
+    def deployed(script: str) -> None:
+        shop.add(QUERIED, script)
+        deploy(shop)
+
+    return deployed
+
+
+def totals(shop: Site) -> Any:
+    return shop.ask('select array_agg((shop, items)::text order by shop) from "Total"')
+
+
+def test_a_row_that_is_newer_than_the_rollback_is_not_overwritten_by_a_parked_one(shop: Site, queried: Any) -> None:
+    queried(TOTALS)
+    shop.sql('update "Total" set items = 77 where shop = 1')
+    rollback(shop, "--strategy", "reverse")
+    shop.sql('delete from "Item" where shop = 1', 'insert into "Total" values (1, 1111)')
+    back = shop.run("reapply", "--migration", QUERIED, "--yes", "--json")
+    assert back.code == 0, back.err
+    assert totals(shop)[0] == "(1,1111)"
+    assert [(each["key"], each["reason"]) for each in back.json["left"]] == [("1", "written since")]
+
+
+def test_rows_out_of_a_query_are_parked_whatever_else_is_done_to_their_table(shop: Site, queried: Any) -> None:
+    queried(TOTALS + 'UPDATE "Total" SET "items" = "items" + 1 WHERE "shop" = 9;\n')
+    shop.sql('update "Total" set items = 77 where shop = 1')
+    was = totals(shop)
+    for _ in range(2):
+        assert rollback(shop, "--strategy", "reverse")["conflicts"] == []
+        assert totals(shop) == ["(9,90)"]
+        assert shop.run("reapply", "--migration", QUERIED, "--yes").code == 0
+        assert totals(shop) == was
+
+
+def test_nobody_is_asked_about_rows_that_go_anyway(shop: Site, queried: Any) -> None:
+    queried('ALTER TABLE "Total" ALTER "items" DROP NOT NULL;\nINSERT INTO "Total" SELECT "id", NULL FROM "Shop";\n')
+    was = totals(shop)
+    rollback(shop, "--strategy", "reverse")
+    assert totals(shop) == ["(9,90)"]
+    assert shop.run("reapply", "--migration", QUERIED, "--yes").code == 0
+    assert totals(shop) == was
+
+
+@pytest.mark.parametrize("choice", [("--park-rows",), ("--default", "Total.items=0")])
+def test_what_is_chosen_for_rows_out_of_a_query_does_not_come_back_with_them(
+    shop: Site, queried: Any, choice: tuple[str, ...]
+) -> None:
+    queried(TOTALS + 'ALTER TABLE "Total" ALTER "items" DROP NOT NULL;\n')
+    shop.sql('update "Total" set items = null where shop in (1, 9)')
+    was = totals(shop)
+    rollback(shop, "--strategy", "reverse", *choice)
+    assert totals(shop) == (["(9,0)"] if "--default" in choice else None)
+    back = shop.run("reapply", "--migration", QUERIED, "--yes", "--json")
+    assert (back.code, back.json["left"]) == (0, [])
+    assert totals(shop) == was
 
 
 def test_images_are_exported_to_a_backup_and_come_back_from_there(shop: Site) -> None:

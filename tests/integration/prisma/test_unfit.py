@@ -317,6 +317,60 @@ def test_what_is_cut_and_not_kept_is_lost_and_said(site: Site) -> None:
     assert shown["lost"] == {"public.Item": 2}
 
 
+def test_values_of_arrays_domains_and_other_types_are_cut_and_kept_too(site: Site) -> None:
+    base = 'CREATE DOMAIN "Day" AS DATE;' + table(
+        '"codes" VARCHAR(3)[], "days" DATE[], "day" "Day", "flag" BOOLEAN, "json" JSONB, "price" MONEY, "at" TIME'
+    )
+    script = """ALTER TABLE "Item" ALTER "codes" TYPE TEXT[], ALTER "days" TYPE TIMESTAMP[], ALTER "day" TYPE TIMESTAMP,
+  ALTER "flag" TYPE INTEGER USING "flag"::integer, ALTER "json" TYPE JSON, ALTER "price" TYPE NUMERIC USING "price"::numeric,
+  ALTER "at" TYPE TIMESTAMP USING '2020-01-01'::date + "at";"""
+    writes = """insert into "Item" values (2, '{abcdef}', '{2026-01-01 10:00}', '2026-01-01 10:00', 7, '{"b":1, "a":1}', 1.239,
+  '2020-01-01 11:11')"""
+    was = set_up(site, Case(base, script, (writes,), ()))
+    shown = site.run("rollback", "--migration", "latest", "--strategy", "reverse", "--dry-run", "--json").json
+    assert {each["column"] for each in shown["unfit"]} == {"codes", "days", "day", "flag", "json", "price"}
+    rollback(site, "--strategy", "reverse")
+    assert site.ask('select concat_ws(\'|\', "codes", "days", "day", "flag", "at") from "Item"') == (
+        "{abc}|{2026-01-01}|2026-01-01|t|11:11:00"
+    )
+    assert reapply(site)["left"] == []
+    assert contents(site) == was
+
+
+def test_what_is_told_by_another_key_then_is_lost_and_not_given_to_other_rows(site: Site) -> None:
+    base = 'CREATE TABLE "Item" ("code" TEXT PRIMARY KEY, "day" DATE, "other" INTEGER);'
+    base += " INSERT INTO \"Item\" VALUES ('a', '2026-01-01', 1), ('b', '2026-01-01', 1);"
+    script = """ALTER TABLE "Item" DROP CONSTRAINT "Item_pkey"; ALTER TABLE "Item" ADD COLUMN "id" SERIAL PRIMARY KEY;
+ALTER TABLE "Item" ALTER "day" TYPE TIMESTAMP, ALTER "other" TYPE TEXT USING "other"::text;"""
+    writes = """update "Item" set day = '2026-01-01 10:00', other = 'x' where code = 'a'"""
+    set_up(site, Case(base, script, (writes,), ()))
+    assert "has no key" in refused(site, "--default", "Item.other=0")["message"]
+    done = rollback(site, "--strategy", "reverse", "--no-park", "--default", "Item.other=0")
+    assert done["lost"] == {"public.Item": 2}
+    reapply(site)
+    assert set(site.ask('select array_agg("day"::text) from "Item"')) == {"2026-01-01 00:00:00"}
+
+
+def test_a_key_that_is_cut_itself_tells_nothing(site: Site) -> None:
+    set_up(site, Case('CREATE TABLE "Item" ("at" DATE PRIMARY KEY);', 'ALTER TABLE "Item" ALTER "at" TYPE TIMESTAMP;',
+                      ("insert into \"Item\" values ('2026-01-01 10:00')",), ()))  # fmt: skip
+    done = rollback(site, "--strategy", "reverse")
+    assert (done["lost"], done["parked"]) == ({"public.Item": 1}, {})
+
+
+def test_a_condition_that_speaks_of_what_is_gone_is_not_asked(site: Site) -> None:
+    """The function of an index of before went with it."""
+    base = """CREATE FUNCTION slug(text) RETURNS text LANGUAGE sql IMMUTABLE AS 'select lower($1)';""" + table(
+        '"s" TEXT NOT NULL'
+    )
+    base += 'CREATE UNIQUE INDEX "Item_slug" ON "Item" (slug("s"));'
+    script = 'DROP INDEX "Item_slug"; DROP FUNCTION slug(text); ALTER TABLE "Item" ALTER "s" DROP NOT NULL;'
+    was = set_up(site, Case(base, script, ("insert into \"Item\" values (1, 'a'), (2, null)",), ()))
+    assert rollback(site, "--park-rows")["parked"] == {"public.Item": 1}
+    reapply(site)
+    assert contents(site) == was
+
+
 # --- on every major -----------------------------------------------------------------------------------------------------
 
 

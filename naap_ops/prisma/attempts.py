@@ -88,4 +88,4 @@ def fail(connection: Connection, schema: str, id: str, logs: str) -> None:
 def _run(connection: Connection, query: LiteralString, schema: str, values: list[object]) -> None:
     from psycopg import sql
 
-    connection.execute(sql.SQL(query).format(sql.Identifier(schema, TABLE)), values)
+    connection.execute(sql.SQL(query).format(sql.Identifier(schema.replace("%", "%%"), TABLE)), values)

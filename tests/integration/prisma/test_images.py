@@ -528,3 +528,20 @@ def test_a_newer_label_stops_the_rollback_its_row_is_named_and_can_be_parked(sho
     assert done.code == 0, done.err
     assert shop.ask(kinds) == ["simple", "simple", "simple"]
     assert done.json["parked"]["public.Shop"] == 1
+
+
+def test_a_tenant_with_the_worst_of_names(shop: Site) -> None:
+    """There, back, and there again."""
+    name = 't_b"% \\ {0}'
+    shop.sql('create schema "{}"'.format(name.replace('"', '""')))
+    shop.settings('tenant_schemas = "t_*"\n')
+    shop.add("20260410000000_tgt", 'CREATE TABLE "Total" ("shop" INTEGER PRIMARY KEY, "items" INTEGER);\n')
+    shop.add(QUERIED, 'INSERT INTO "Total" SELECT 1, 2;\n')
+    deploy(shop, "--all-tenants")
+    table = '"{}"."Total"'.format(name.replace('"', '""'))
+    shop.sql(f"update {table} set items = 77")
+    rollback(shop, "--all-tenants", "--strategy", "reverse")
+    assert shop.ask(f"select count(*) from {table}") == 0
+    back = shop.run("reapply", "--migration", QUERIED, "--all-tenants", "--yes", "--json")
+    assert back.code == 0, back.err
+    assert shop.ask(f"select array_agg(items) from {table}") == [77]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, LiteralString
 
 from naap_ops import clock
 from naap_ops.errors import PrivilegeMissing
-from naap_ops.prisma.tracking import TABLE
+from naap_ops.prisma.tracking import TABLE, in_books
 
 if TYPE_CHECKING:
     from naap_ops.postgres.session import Connection
@@ -86,6 +86,4 @@ def fail(connection: Connection, schema: str, id: str, logs: str) -> None:
 
 
 def _run(connection: Connection, query: LiteralString, schema: str, values: list[object]) -> None:
-    from psycopg import sql
-
-    connection.execute(sql.SQL(query).format(sql.Identifier(schema.replace("%", "%%"), TABLE)), values)
+    connection.execute(in_books(query, schema), values)

@@ -135,7 +135,7 @@ def read(connection: Connection, schema: str) -> Books:
     if schema not in schemas(connection):
         return Books(schema, ())
     with _privileged(connection, f"read {schema}.{TABLE}"):
-        rows = connection.execute(_composed(
+        rows = connection.execute(in_books(
             "select migration_name, checksum, started_at, finished_at, rolled_back_at, logs, id::text from {}"
             " order by started_at, migration_name, id", schema,
         ), []).fetchall()  # fmt: skip
@@ -147,7 +147,7 @@ def lock_rows(connection: Connection, schema: str, name: str, timeout_ms: int) -
     from psycopg import errors
 
     connection.execute("select set_config('lock_timeout', %s, true)", [str(timeout_ms)])
-    query = _composed("select to_jsonb(t) from {} t where migration_name = %s order by started_at, id for update", schema)
+    query = in_books("select to_jsonb(t) from {} t where migration_name = %s order by started_at, id for update", schema)
     try:
         with _privileged(connection, f"change {schema}.{TABLE}"):
             return [row for (row,) in connection.execute(query, [name]).fetchall()]
@@ -162,13 +162,13 @@ def lock_rows(connection: Connection, schema: str, name: str, timeout_ms: int) -
 def delete(connection: Connection, schema: str, name: str) -> int:
     """Delete every row of ``name``; how many there were."""
     with _privileged(connection, f"delete from {schema}.{TABLE}"):
-        return connection.execute(_composed("delete from {} where migration_name = %s", schema), [name]).rowcount
+        return connection.execute(in_books("delete from {} where migration_name = %s", schema), [name]).rowcount
 
 
 def mark_rolled_back(connection: Connection, schema: str, name: str) -> int:
     """Have Prisma mind no row of ``name`` any more: the next deploy applies its folder. How many rows that were."""
     with _privileged(connection, f"write to {schema}.{TABLE}"):
-        query = _composed("update {} set rolled_back_at = now() where migration_name = %s and rolled_back_at is null", schema)
+        query = in_books("update {} set rolled_back_at = now() where migration_name = %s and rolled_back_at is null", schema)
         return connection.execute(query, [name]).rowcount
 
 
@@ -179,7 +179,7 @@ def put_back(connection: Connection, schema: str, name: str, rows: Iterable[Mapp
     delete(connection, schema, name)
     with _privileged(connection, f"write to {schema}.{TABLE}"):
         for row in rows:
-            query = _composed("insert into {table} select * from jsonb_populate_record(null::{table}, %s)", schema)
+            query = in_books("insert into {table} select * from jsonb_populate_record(null::{table}, %s)", schema)
             connection.execute(query, [Jsonb(dict(row))])
 
 
@@ -188,7 +188,7 @@ def mark_applied(connection: Connection, schema: str, name: str, checksum: str) 
     mark_failed_rolled_back(connection, schema, name)
     with _privileged(connection, f"write to {schema}.{TABLE}"):
         connection.execute(
-            _composed("insert into {} (id, checksum, finished_at, migration_name, logs, started_at, applied_steps_count)"
+            in_books("insert into {} (id, checksum, finished_at, migration_name, logs, started_at, applied_steps_count)"
                       " values (%s, %s, now(), %s, '', now(), 0)", schema), [str(uuid.uuid4()), checksum, name],
         )  # fmt: skip
 
@@ -197,15 +197,16 @@ def mark_failed_rolled_back(connection: Connection, schema: str, name: str) -> i
     """Have the failed attempts of ``name`` be rolled back, as ``migrate resolve --rolled-back`` does; how many there were."""
     with _privileged(connection, f"write to {schema}.{TABLE}"):
         return connection.execute(
-            _composed("update {} set rolled_back_at = now() where migration_name = %s and finished_at is null"
+            in_books("update {} set rolled_back_at = now() where migration_name = %s and finished_at is null"
                       " and rolled_back_at is null", schema), [name],
         ).rowcount  # fmt: skip
 
 
-def _composed(query: LiteralString, schema: str) -> sql.Composed:
+def in_books(query: LiteralString, schema: str) -> sql.Composed:
+    """A query about the books of a schema, ``{}`` or ``{table}`` in it, to be run with parameters, or an empty list of them."""
     from psycopg import sql
 
-    name = sql.Identifier(schema.replace("%", "%%"), TABLE)  # every one of these is run with parameters
+    name = sql.Identifier(schema.replace("%", "%%"), TABLE)  # psycopg looks for parameters in names, too
     return sql.SQL(query).format(name, table=name)
 
 

@@ -20,6 +20,7 @@ from naap_ops.restore.failures import server_errors
 from naap_ops.restore.outcome import size_text
 from naap_ops.reverse import files
 from naap_ops.reverse.images import parking
+from naap_ops.reverse.images.fitting import CUT
 from naap_ops.reverse.images.parking import Expected
 from naap_ops.rollback import ways
 from naap_ops.rollback.choosing import Flags, Found, refusal
@@ -107,7 +108,7 @@ class Plan:
             lines.append(f"{taken} {_described(way)}")
             lines += [f"     {each}" for each in way.told]
             lines += [f"     brings back {each}" for each in way.comes_back]
-            lines += [f"     does not fit: {each.line}" for each in way.unfit]
+            lines += [f"     {'cuts' if each.choice == CUT else 'does not fit:'} {each.line}" for each in way.unfit]
             lines += [f"     parks {parked_line(each)}" for each in way.parked if each.rows]
             lines += [f"     parks {taken_line(table, rows)}" for table, rows in way.taken.items()]
             lines += [f"     loses {loss}" for loss in way.losses[:_SHOWN]]
